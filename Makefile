@@ -1,0 +1,55 @@
+# Every command of the project; `make help` lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo up test test-unit test-integration test-e2e lint format build constraints clean
+
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+help:  ## List all commands
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/.play: pyproject.toml constraints.txt scripts/setup-venv
+	@scripts/setup-venv emulator,examples,playground
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt scripts/setup-venv
+	@scripts/setup-venv emulator,examples,playground,dev
+	@touch $@ .venv/.play
+
+demo: .venv/.play  ## Run the main job: train, sync, deploy, a second release, a bad release
+	@$(BIN)/python -m playground.demo
+
+up: .venv/.play  ## Start Airflow's UI with the embedded cloud and hosts, until Ctrl-C
+	@$(BIN)/python -m playground.up
+
+test: test-unit test-integration test-e2e  ## Run all tests
+
+test-unit: .venv/.dev  ## Run the unit tests: no network, no Airflow database
+	$(PYTEST) tests/unit
+
+test-integration: .venv/.dev  ## Run the tests against real servers: S3, sshd, the emulator
+	$(PYTEST) tests/integration
+
+test-e2e: .venv/.dev  ## Run the tests in real Airflow, through its scheduler and REST API
+	$(PYTEST) tests/e2e
+
+lint: .venv/.dev  ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev  ## Format the code and apply the safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+build: .venv/.dev  ## Build the wheel and the source distribution into dist/
+	$(BIN)/python -m build --installer uv
+
+constraints: .venv/.dev  ## Pin the newest versions of all dependencies in constraints.txt (needs uv)
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-header --no-annotate \
+	    pyproject.toml --output-file constraints.txt
+
+clean:  ## Remove the virtual environment and everything that was built
+	rm -rf .venv .up dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""From an artifact in cloud storage to a verified release on disk."""

@@ -1,0 +1,57 @@
+"""One immutable, verified, unpacked version of a model on-premises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from hybrid_provider.artifacts.artifact import Artifact, ArtifactDict
+    from hybrid_provider.artifacts.manifest import Manifest
+
+
+class ReleaseDict(TypedDict):
+    """A release as an XCom. ``path`` is a hint: another worker may hold the store."""
+
+    model: str
+    release_id: str
+    digest: str
+    path: str
+    files: int
+    size_bytes: int
+    artifact: ArtifactDict | None
+    seconds: float
+    reused_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A release in the store of this machine.
+
+    Attributes:
+        model: The model's name.
+        release_id: ``<created, UTC, 20261123T184600Z>-<first 12 of the digest>``.
+        manifest: Its files; ``manifest.digest`` is its identity.
+        path: The folder that holds exactly the manifest's files.
+        artifact: Where it came from, None for an imported folder.
+    """
+
+    model: str
+    release_id: str
+    manifest: Manifest
+    path: Path
+    artifact: Artifact | None
+
+    @property
+    def digest(self) -> str:
+        """The release's identity."""
+        return self.manifest.digest
+
+
+def release_id_of(created: datetime, digest: str) -> str:
+    """The id of a release: when it was created (in UTC, to the second) and what it is."""
+    return f"{created.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest[:12]}"

@@ -1,0 +1,1 @@
+"""What a person sees of a fleet in Airflow's UI."""

@@ -1,0 +1,1 @@
+"""Airflow connections turned into the plain values that the core takes."""

@@ -1,0 +1,1 @@
+"""From a release to a fleet that serves it."""

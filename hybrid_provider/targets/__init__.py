@@ -1,0 +1,1 @@
+"""How one target takes a release."""

@@ -1,0 +1,1 @@
+"""Triggers: what waits while no worker slot is taken."""
