@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import wraps
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Self = TypeVar("Self")
 
 
-def explained(method: Callable[Concatenate[Self, P], T]) -> Callable[Concatenate[Self, P], T]:
+def explained(method: Callable[P, T]) -> Callable[P, T]:
     """Decorate ``execute`` (or what resumes it) of an operator.
 
     An error that may pass by itself stays as it is, so that Airflow retries and a retry policy sees its
@@ -26,9 +25,9 @@ def explained(method: Callable[Concatenate[Self, P], T]) -> Callable[Concatenate
     """
 
     @wraps(method)
-    def wrapper(self: Self, *args: P.args, **kwargs: P.kwargs) -> T:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return method(self, *args, **kwargs)
+            return method(*args, **kwargs)
         except HybridError as error:
             failure = error if error.retryable else AirflowFailException(str(error))
         failure.__context__ = failure.__cause__ = None

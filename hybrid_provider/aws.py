@@ -1,0 +1,38 @@
+"""Access to one AWS account as a plain value: the core is given this and never a connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import boto3
+    from botocore.config import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwsAccess:
+    """What every client of one AWS connection shares.
+
+    Attributes:
+        session: Credentials and region; refreshes assumed roles by itself.
+        verify: As in ``boto3``: True, False or a CA bundle's path; None leaves it to the environment.
+        config: botocore's settings (retries, proxies, addressing style).
+        endpoints: Service name (``s3``, ``sagemaker``) to endpoint URL; a service that is absent uses the
+            environment's ``AWS_ENDPOINT_URL_…`` or AWS's own.
+        settings: Service name to further settings, the connection's ``service_config``.
+    """
+
+    session: boto3.Session
+    verify: bool | str | None = None
+    config: Config | None = None
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 makes its clients' classes at run time
+        """A client of one service with all of the above; clients may be used from several threads."""
+        return self.session.client(
+            service, endpoint_url=self.endpoints.get(service), verify=self.verify, config=self.config
+        )

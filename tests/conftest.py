@@ -1,0 +1,21 @@
+"""What all layers share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+REQUIRE_ALL = os.environ.get("HYBRID_REQUIRE_ALL") == "1"
+
+
+def require_program(name: str, package: str) -> str:
+    """The path of a program that a user's machine may lack; absent, the test skips, and in CI it fails."""
+    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if path is None:
+        reason = f"{name} is not installed (Debian package {package})"
+        if REQUIRE_ALL:
+            pytest.fail(f"{reason}, and HYBRID_REQUIRE_ALL=1 allows no skip")
+        pytest.skip(reason)
+    return path
