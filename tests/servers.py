@@ -1,9 +1,10 @@
-"""What all layers share."""
+"""Real servers for tests: found, started on a free loopback port, stopped by their pid."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
 
 import pytest
 
@@ -19,3 +20,10 @@ def require_program(name: str, package: str) -> str:
             pytest.fail(f"{reason}, and HYBRID_REQUIRE_ALL=1 allows no skip")
         pytest.skip(reason)
     return path
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
