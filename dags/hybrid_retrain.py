@@ -3,7 +3,7 @@
     train ──► arrived ──► sync ──► deploy
     SageMaker  S3         store    hosts, in waves
 
-What differs between two runs is a Param, and so a field of the form behind the UI's Trigger button. Everything
+What differs between two runs is a Param, a field of the form behind the Trigger button of the UI. Everything
 else is read from Airflow's connections: ``aws_default`` (credentials, region, and in its ``service_config``
 the execution role and the output path) and one ``ssh`` connection per host (address, user, key, host key, and
 in its extra the base folder, the reload command and the URL to probe).
@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, Param
-
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.sync import ModelArtifactSyncOperator
 from hybrid_provider.operators.train import SageMakerTrainOperator
