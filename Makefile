@@ -45,7 +45,7 @@ format: .venv/.dev  ## Format the code and apply the safe fixes
 	$(BIN)/ruff format .
 
 build: .venv/.dev  ## Build the wheel and the source distribution into dist/
-	$(BIN)/python -m build --installer uv
+	$(BIN)/python -m build --no-isolation
 
 constraints: .venv/.dev  ## Pin the newest versions of all dependencies in constraints.txt (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-header --no-annotate \
