@@ -4,6 +4,7 @@ SHELL := /bin/sh
 .PHONY: help demo up test test-unit test-integration test-e2e lint format build constraints clean
 
 BIN := .venv/bin
+PORT ?= 8080
 PYTEST := $(BIN)/python -m pytest
 
 help:  ## List all commands
@@ -21,7 +22,7 @@ demo: .venv/.play  ## Run the main job: train, sync, deploy, a second release, a
 	@$(BIN)/python -m playground.demo
 
 up: .venv/.play  ## Start Airflow's UI with the embedded cloud and hosts, until Ctrl-C
-	@$(BIN)/python -m playground.up
+	@$(BIN)/python -m playground.up --port $(PORT)
 
 test: test-unit test-integration test-e2e  ## Run all tests
 
