@@ -40,7 +40,7 @@ def failing_run(place, run_dag, monkeypatch):
             monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(fields))
         before = [disk_of(host) for host in place.emulator.hosts]
 
-        ran = run_dag("hybrid_retrain", CONF | (conf or {}))
+        ran = run_dag("hybrid_retrain", CONF | (conf or {}), retries=0)
 
         assert ran.tasks[task] == "failed", ran.log
         error = ran.log[ran.log.index("Task failed with exception") :]
