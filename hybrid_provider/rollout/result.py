@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypedDict
 
+from hybrid_provider.exceptions import RolloutError, RolloutPostponed
+
 
 class RolloutState(StrEnum):
     """Where a rollout is; the last six are ends."""
@@ -55,6 +57,17 @@ FAILURES: Final = frozenset(
         TargetState.REVERT_FAILED,
     }
 )
+
+
+_SERVING: Final = frozenset({TargetState.SUCCEEDED, TargetState.ALREADY_CURRENT})
+_REMEDIES: Final = {
+    RolloutState.FAILED: "nothing was switched; correct what is below and clear the task",
+    RolloutState.PAUSED: "the others are as they were; correct what is below and clear the task, which "
+    "continues, or deploy the release before",
+    RolloutState.ABORTED: "it was stopped; clear the task to continue",
+    RolloutState.ROLLED_BACK: "the fleet is back on what it served before; correct what is below",
+    RolloutState.ROLLBACK_PAUSED: "going back failed as well, and nothing more is tried; see below",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +178,22 @@ class RolloutResult:
             "waves": [list(wave) for wave in self.waves],
             "seconds": round(self.seconds, 3),
         }
+
+    def raise_unless_succeeded(self) -> None:
+        """Explain any other end.
+
+        Raises:
+            RolloutPostponed: Nothing was switched, for reasons that may pass by themselves.
+            RolloutError: Any other end; the message lists each target that failed, and what to do.
+        """
+        if self.state is RolloutState.SUCCEEDED:
+            return
+        serving = sum(target.state in _SERVING for target in self.targets)
+        kind = RolloutPostponed if self.retryable else RolloutError
+        raise kind(
+            f"rollout of {self.model} {self.release_id} ended as {self.state}: {serving} of "
+            f"{len(self.targets)} targets serve it; {_REMEDIES[self.state]}\n{self.reasons()}".rstrip()
+        )
 
     def table(self) -> str:
         """One line for each target, for a log."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from hybrid_provider.artifacts.manifest import HEADER, Manifest
+from hybrid_provider.artifacts.progress import in_units
 from hybrid_provider.exceptions import ArtifactRefused
 from hybrid_provider.targets.target import Readiness
 
@@ -51,16 +52,7 @@ def disk_faults(order: Order, parts: Parts, free_bytes: int) -> list[str]:
         return []
     release_id = order.release.release_id
     remedy = "free space or lower keep_releases"
-    return [f"{_size(free_bytes)} free, {_size(needed)} needed for release {release_id}; {remedy}"]
-
-
-def _size(size_bytes: int) -> str:
-    size = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:  # noqa: PLR2004 - the step between units
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+    return [f"{in_units(free_bytes)} free, {in_units(needed)} needed for release {release_id}; {remedy}"]
 
 
 def read_preflight(answer: str, digest: str) -> Preflight:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 DEFAULT_BASE_FOLDER: Final = "models"
 # How long one look at an activation may hold its connection.
 _PATIENCE: Final = timedelta(seconds=20)
+# The target's deadline is after the worker's, which so decides as long as it lives.
+_GRACE: Final = timedelta(seconds=5)
 _AGAIN: Final = timedelta(seconds=1)
 _NAPS_PER_SECOND: Final = 10
 # The phases of an activation that no other follows; in the second set the target is where it was before.
@@ -190,7 +192,7 @@ class PosixTarget:
     def _reload(self, order: Order) -> dict[str, str | int]:
         return {
             "reload": self._placement.reload_command or "",
-            "deadline": _seconds(order.healthy_deadline),
+            "deadline": _seconds(order.healthy_deadline + _GRACE),
         }
 
     def _parts(self, order: Order) -> Parts:
