@@ -83,7 +83,7 @@ class Identity:
             "hybrid:installation": self.installation,
             "hybrid:dag": self.dag_id,
             "hybrid:run": self.run_id,
-            "hybrid:task": self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]",
+            "hybrid:task": self.task_id if self.map_index < 0 else f"{self.task_id}/{self.map_index}",
         }
         # What tags may hold in every cloud.
         return {key: re.sub(r"[^\w .:/=+@-]", "_", value)[:_TAG_LENGTH] for key, value in tags.items()}
@@ -331,6 +331,6 @@ def _conflict(record: Record, found: FoundJob, fingerprint: str) -> JobConflict:
         f"training job {found.ref.name} ({found.ref.id}), created {found.status.created:%Y-%m-%d %H:%M:%S %Z}"
         f", is {found.status.state} with spec {theirs[:12]}, but this task, since "
         f"{record.first_seen:%Y-%m-%d %H:%M:%S %Z}, asks for spec {fingerprint[:12]}; stop that job, or "
-        "wait for its end, and clear the task. If nobody changed the task, one of its arguments differs at each "
-        "try, such as a date of now"
+        "wait for its end, and clear the task. If nobody changed the task, one of its arguments differs at "
+        "each try, such as a date of now"
     )

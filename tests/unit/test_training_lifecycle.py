@@ -10,10 +10,17 @@ import pytest
 
 from hybrid_provider.exceptions import ArtifactNotFound, CloudUnavailable, JobConflict, TrainingFailed
 from hybrid_provider.training.backend import JobState
-from hybrid_provider.training.lifecycle import CLAIM_TAG, FINGERPRINT_TAG, Identity, Lifecycle, Outcome
-from hybrid_provider.training.result import OnStopped, accepted_states, deliver
+from hybrid_provider.training.lifecycle import (
+    CLAIM_TAG,
+    FINGERPRINT_TAG,
+    STATE_KEY,
+    Identity,
+    Outcome,
+    Record,
+)
+from hybrid_provider.training.result import OnStopped
+from hybrid_provider.training.run import TrainingRun, Try
 from hybrid_provider.training.spec import TrainingSpec
-from hybrid_provider.training.watch import Watched
 from tests.cloud import Clock, Cloud, Store
 
 SPEC = TrainingSpec(model_name="digits", hyperparameters={"epochs": 3})
@@ -24,39 +31,57 @@ IDENTITY = Identity(installation="here", dag_id="retrain", run_id="manual__1", t
 class Task:
     """One task instance: its state survives, its processes come and go."""
 
-    def __init__(self, cloud, identity=IDENTITY, store=None, on_stopped=OnStopped.FAIL):
+    def __init__(self, cloud, identity=IDENTITY, on_stopped=OnStopped.FAIL):
         self.cloud = cloud
         self.identity = identity
-        self.store = Store() if store is None else store
+        self.store = Store()
         self.max_tries = 2
-        self.accepted = accepted_states(on_stopped)
-        self.awaited = []
+        self.is_last = False
+        self.on_stopped = on_stopped
+        self.reported = []
+        self.killed = False
+        self.meanwhile = []
 
-    def live(self):
-        return Lifecycle(
+    def process(self):
+        """A new process of the task, which may end at any point."""
+        return TrainingRun(
             self.cloud,
             self.store,
-            self.identity,
-            max_tries=self.max_tries,
-            accepted=self.accepted,
-            await_end=self.await_end,
+            Try(
+                identity=self.identity,
+                max_tries=self.max_tries,
+                is_last=self.is_last,
+                on_stopped=self.on_stopped,
+                check_interval=timedelta(seconds=30),
+            ),
+            report=self.reported.append,
+            pause=self.pause,
             clock=self.cloud.clock,
         )
 
-    def await_end(self, ref):
-        self.awaited.append(ref.name)
-        self.cloud.end(ref.name, JobState.STOPPED)
+    def pause(self, span):
+        """Time passes, and what the test planned for it happens."""
+        self.cloud.clock.now += span
+        if self.meanwhile:
+            self.meanwhile.pop(0)()
+        return self.killed
 
     def attempt(self, spec=SPEC):
         """A process that starts the job and dies."""
-        return self.live().start(spec)
+        return self.process().start(spec)
 
     def deliver(self, started):
-        watched = Watched(self.cloud.status(started.ref))
-        return deliver(self.live(), started.ref, started.record, watched)
+        """A process that waits for the job and hands it on."""
+        process = self.process()
+        with process.never_left_billing():
+            return process.deliver(started, process.wait(process.watch(started.ref)))
 
     def clear(self):
         self.max_tries += 3
+
+    @property
+    def record(self):
+        return Record.from_json(self.store[STATE_KEY])
 
 
 @pytest.fixture
@@ -152,10 +177,11 @@ def test_a_stopped_job_whose_artifact_is_accepted_is_adopted(cloud):
 def test_a_job_that_is_stopping_is_waited_out_before_the_next_generation(cloud, task):
     first = task.attempt()
     cloud.cancel(first.ref)
+    task.meanwhile = [lambda: None, lambda: cloud.end(first.ref.name, JobState.STOPPED)]
 
     second = task.attempt()
 
-    assert task.awaited == [first.ref.name]
+    assert task.meanwhile == []
     assert second.record.generation == 2
     assert cloud.running == [second.ref.name]
 
@@ -316,15 +342,15 @@ def test_tags_hold_only_what_every_cloud_allows():
     identity = replace(IDENTITY, run_id="scheduled__2026-11-23T00:00:00+00:00 <b>\n", map_index=3)
 
     assert identity.tags()["hybrid:run"] == "scheduled__2026-11-23T00:00:00+00:00 _b__"
-    assert identity.tags()["hybrid:task"] == "train[3]"
+    assert identity.tags()["hybrid:task"] == "train/3"
 
 
 def test_the_record_survives_its_journey_through_json(cloud, task):
     started = task.attempt()
-    live = task.live()
-    live.settle(started.record, Outcome.DELIVERED)
+    cloud.end(started.ref.name)
+    task.deliver(started)
 
-    assert live.record() == replace(started.record, outcome=Outcome.DELIVERED, max_tries=2)
+    assert task.record == replace(started.record, outcome=Outcome.DELIVERED, max_tries=2)
 
 
 def test_the_job_carries_the_claim_of_its_record(cloud, task):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -50,6 +50,25 @@ def request_faults(shape: Any, request: Mapping[str, Any]) -> tuple[str, ...]:  
     """
     found = [*_structure(shape, request, ""), *_together(request)]
     return tuple(dict.fromkeys(f"{argument_of(path)}: {fault}" for path, fault in found))
+
+
+def too_costly(request: Mapping[str, Any], max_billable: timedelta | None) -> tuple[str, ...]:
+    """Whether the request may be billed for more instance time than ``max_billable``."""
+    if max_billable is None:
+        return ()
+    resources = request["ResourceConfig"]
+    groups = resources.get("InstanceGroups") or ({"InstanceCount": resources.get("InstanceCount", 1)},)
+    count = sum(_number(group["InstanceCount"]) for group in groups)
+    seconds = _number(request["StoppingCondition"].get("MaxRuntimeInSeconds", 0))
+    seconds += _number(resources.get("KeepAlivePeriodInSeconds", 0))
+    if not count * seconds > max_billable.total_seconds():
+        return ()
+    fault = (
+        f"max_billable: {count:.0f} instances for up to {seconds:.0f} s (max_runtime and keep_alive) are "
+        f"{timedelta(seconds=count * seconds)}, but {max_billable} are allowed; lower max_runtime, "
+        "keep_alive or instance_count, or raise max_billable"
+    )
+    return (fault,)
 
 
 def argument_of(path: str) -> str:
