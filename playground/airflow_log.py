@@ -72,7 +72,7 @@ _CHATTER_BEGINS = re.compile(r"Requirement already satisfied|.*sagemaker-trainin
 def without_container_chatter(
     told: Iterable[TaskBegins | Says | TaskFails],
 ) -> Iterator[TaskBegins | Says | TaskFails]:
-    """Leaves out what the training container says of itself before the user's script begins, and blank lines."""
+    """Leaves out what the container says of itself before the user's script begins, and blank lines."""
     chatting = False
     for event in told:
         if isinstance(event, Says):
