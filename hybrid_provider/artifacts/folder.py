@@ -30,6 +30,7 @@ _REMEDIES = {
     errno.EPERM: "let the worker's user write there, or set [hybrid] store_root to a folder where it may",
     errno.EFBIG: "raise the worker's limit on the size of a file (ulimit -f)",
     errno.EIO: "check the disk",
+    errno.EEXIST: "a part of this path is a file; set [hybrid] store_root to a folder",
     errno.ENOTDIR: "a part of this path is a file; set [hybrid] store_root to a folder",
 }
 
