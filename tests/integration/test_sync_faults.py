@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ from hybrid_provider.artifacts.s3 import describe
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.artifacts.transfer import TransferPolicy
-from hybrid_provider.exceptions import ArtifactUnavailable, StoreError
+from hybrid_provider.exceptions import ArtifactUnavailable, ConfigurationError, StoreError
+from tests.integration.fault_proxy import faulty
 from tests.servers import REQUIRE_ALL
 
 if TYPE_CHECKING:
@@ -186,3 +188,38 @@ def test_an_s3_that_goes_away_is_worth_a_retry(bucket: Bucket, artifact, store):
         sync(bucket.elsewhere("http://127.0.0.1:1"), artifact, "digits", store, transfer=impatient)
     assert bucket.secret_key not in str(failure.value)
     assert_no_release_or_the_whole_one(store)
+
+
+QUICK = TransferPolicy(
+    part_bytes=PART_BYTES, parts_in_flight=1, attempts=3, first_pause=timedelta(milliseconds=1)
+)
+
+
+@pytest.mark.parametrize("fault", ["503", "cut", "short", "long"])
+def test_a_part_that_fails_is_read_again_and_no_other(bucket: Bucket, artifact, store, fault):
+    parts = -(-artifact.size_bytes // PART_BYTES)
+    with faulty(bucket.endpoint, "none", fault) as proxy:
+        release = sync(bucket.elsewhere(proxy.url), artifact, "digits", store, transfer=QUICK).release
+    assert store.verify(release) == ()
+    assert proxy.requests == parts + 1
+
+
+@pytest.mark.parametrize("fault", ["503", "cut", "short", "long"])
+def test_a_part_that_fails_in_every_attempt_ends_the_sync(bucket: Bucket, artifact, store, fault):
+    with (
+        faulty(bucket.endpoint, *[fault] * 30) as proxy,
+        pytest.raises(ArtifactUnavailable, match=r"faults/model\.tar\.gz") as failure,
+    ):
+        sync(bucket.elsewhere(proxy.url), artifact, "digits", store, transfer=QUICK)
+    assert bucket.access_key not in str(failure.value)
+    assert_no_release_or_the_whole_one(store)
+    assert store.releases("digits") == ()
+
+
+def test_a_part_that_is_denied_is_not_asked_for_again(bucket: Bucket, artifact, store):
+    with (
+        faulty(bucket.endpoint, "none", "403") as proxy,
+        pytest.raises(ConfigurationError, match="access denied"),
+    ):
+        sync(bucket.elsewhere(proxy.url), artifact, "digits", store, transfer=QUICK)
+    assert proxy.requests <= 3
