@@ -4,6 +4,7 @@ SHELL := /bin/sh
 .PHONY: help demo up test test-unit test-integration test-e2e lint format build constraints clean
 
 BIN := .venv/bin
+PORT ?= 8080
 PYTEST := $(BIN)/python -m pytest
 
 help:  ## List all commands
@@ -21,7 +22,7 @@ demo: .venv/.play  ## Run the main job: train, sync, deploy, a second release, a
 	@$(BIN)/python -m playground.demo
 
 up: .venv/.play  ## Start Airflow's UI with the embedded cloud and hosts, until Ctrl-C
-	@$(BIN)/python -m playground.up
+	@$(BIN)/python -m playground.up --port $(PORT)
 
 test: test-unit test-integration test-e2e  ## Run all tests
 
@@ -45,7 +46,7 @@ format: .venv/.dev  ## Format the code and apply the safe fixes
 	$(BIN)/ruff format .
 
 build: .venv/.dev  ## Build the wheel and the source distribution into dist/
-	$(BIN)/python -m build --installer uv
+	$(BIN)/python -m build --no-isolation
 
 constraints: .venv/.dev  ## Pin the newest versions of all dependencies in constraints.txt (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-header --no-annotate \

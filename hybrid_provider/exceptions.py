@@ -8,12 +8,15 @@
     ├── TrainingError
     │   ├── TrainingRefused         the cloud refuses the request: wrong name, role, image, URI, quota
     │   ├── TrainingFailed          the job ended as Failed: the training script or its data
-    │   ├── TrainingStopped         the job was stopped, by a person, a deadline or the spot market
+    │   ├── TrainingStopped         the job was stopped, by a person or a deadline
+    │   │   └── TrainingInterrupted the spot market gave no instances, or took them back
     │   ├── JobConflict             the name is taken by a job that is not ours
-    │   └── CloudUnavailable        throttling, capacity, network: the same call may work later
+    │   └── CloudUnavailable        throttling, network, the cloud's own fault: the same call may work later
+    │       └── CapacityUnavailable no instances of this type, or no quota for them, now
     ├── ArtifactError
     │   ├── ArtifactNotFound        no object, or an empty one, at the URI
     │   ├── ArtifactChanged         the object was replaced while it was being read
+    │   ├── ArtifactUnavailable     the object store throttles, fails or cannot be reached
     │   ├── ArtifactRefused         an archive or a file that must not be unpacked
     │   ├── ReleaseNotFound         the store holds no such release
     │   └── StoreError              the store's disk is full, read-only or locked
@@ -21,8 +24,10 @@
     │   ├── TargetUnreachable       no connection, or it was lost
     │   ├── TargetRefused           wrong host key, user or credentials
     │   ├── TargetNotReady          a disk, folder or tool that is missing on the target
+    │   ├── TargetLocked            another rollout works on the target
     │   └── TargetFailed            staging, verification, activation or a probe failed on the target
     └── RolloutError                the rollout ended in another state than SUCCEEDED
+        └── RolloutPostponed        targets were unreachable or locked before anything was switched
 
 ``retryable`` says whether the same call may work later with nothing changed by a person. The shell
 turns a retryable error into a task failure that Airflow retries, and any other into one that it does not.
@@ -60,7 +65,13 @@ class TrainingFailed(TrainingError):
 
 
 class TrainingStopped(TrainingError):
-    """The job was stopped before its script ended: by a person, a deadline or the spot market."""
+    """The job was stopped before its script ended, by a person or a deadline."""
+
+
+class TrainingInterrupted(TrainingStopped):
+    """The spot market gave no instances within ``max_wait``, or took them back."""
+
+    retryable = True
 
 
 class JobConflict(TrainingError):
@@ -68,9 +79,13 @@ class JobConflict(TrainingError):
 
 
 class CloudUnavailable(TrainingError):
-    """Throttling, missing capacity or a broken network; the same call may work later."""
+    """Throttling, a broken network or a fault of the cloud's own; the same call may work later."""
 
     retryable = True
+
+
+class CapacityUnavailable(CloudUnavailable):
+    """No instances of this type, or no quota for them, are free now."""
 
 
 class ArtifactError(HybridError):
@@ -83,6 +98,12 @@ class ArtifactNotFound(ArtifactError):
 
 class ArtifactChanged(ArtifactError):
     """The object was replaced while it was being read; a new attempt reads the new one."""
+
+    retryable = True
+
+
+class ArtifactUnavailable(ArtifactError):
+    """The object store throttles, fails or cannot be reached; the same call may work later."""
 
     retryable = True
 
@@ -124,9 +145,21 @@ class TargetNotReady(TargetError):
     """A disk, folder, permission or tool that the release needs is missing on the target."""
 
 
+class TargetLocked(TargetError):
+    """Another rollout works on the target."""
+
+    retryable = True
+
+
 class TargetFailed(TargetError):
     """Staging, verification, activation or a probe failed on the target."""
 
 
 class RolloutError(HybridError):
     """The rollout ended in another state than SUCCEEDED; the message lists each target's."""
+
+
+class RolloutPostponed(RolloutError):
+    """Targets were unreachable or locked before anything was switched; the same deploy may work later."""
+
+    retryable = True

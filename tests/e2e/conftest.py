@@ -1,0 +1,72 @@
+"""One embedded cloud with hosts and one Airflow home for the whole layer; DAGs run in this process or by a scheduler."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from playground.airflow_services import airflow_services
+from playground.environment import playground
+from tests.servers import free_port
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    """The playground; its environment is this process's from here on, before any import of Airflow."""
+    folder = tmp_path_factory.mktemp("playground")
+    dags = folder / "dags"
+    shutil.copytree(Path(__file__).parents[2] / "dags", dags)
+    with playground(folder) as started, pytest.MonkeyPatch.context() as patch:
+        started.environment["AIRFLOW__CORE__DAGS_FOLDER"] = str(dags)
+        for name, value in started.environment.items():
+            patch.setenv(name, value)
+        yield started
+
+
+@pytest.fixture(scope="session")
+def airflow(place):
+    """A real scheduler, DAG processor, triggerer and API server of that home."""
+    with airflow_services(place, free_port()) as services:
+        services.wait_until_healthy()
+        yield services
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One ``dag.test()``: its final state, the tasks' states, their XComs, and all that was logged."""
+
+    state: str
+    tasks: dict[str, str]
+    xcoms: dict[str, Any]
+    log: str
+
+
+@pytest.fixture
+def run_dag(place, capfd):
+    """Runs a DAG to its end by ``dag.test()``, in this process."""
+
+    def run(dag_id: str, conf: dict[str, Any] | None = None, *, retries: int | None = None) -> Ran:
+        from airflow.dag_processing.dagbag import DagBag
+
+        bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+        if bag.import_errors:
+            pytest.fail(str(bag.import_errors))
+        dag = bag.dags[dag_id]
+        for task in dag.tasks:
+            task.retries = task.retries if retries is None else retries
+        capfd.readouterr()
+        dag_run = dag.test(run_conf=conf)
+        instances = dag_run.get_task_instances()
+        return Ran(
+            state=str(dag_run.state),
+            tasks={instance.task_id: str(instance.state) for instance in instances},
+            xcoms={instance.task_id: instance.xcom_pull(instance.task_id) for instance in instances},
+            log=capfd.readouterr().out,
+        )
+
+    return run
