@@ -15,13 +15,13 @@ from hybrid_provider.training.arguments import literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from airflow.providers.common.compat.openlineage.facet import BaseFacet, Dataset
+    from airflow.providers.common.compat.openlineage.facet import Dataset, RunFacet
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import BaseOperator, Context
 
     from hybrid_provider.training.result import TrainingDict
 
-    Lineage = OperatorLineage[Dataset, BaseFacet]
+    Lineage = OperatorLineage[Dataset, RunFacet]
 
 BILLABLE_METRIC = "hybrid.training.billable_seconds"
 

@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from hybrid_provider.exceptions import ConfigurationError, JobConflict
+from hybrid_provider.exceptions import ConfigurationError, JobConflict, TrainingRefused
 from hybrid_provider.training.backend import JobState, NameTaken
 
 if TYPE_CHECKING:
@@ -295,6 +295,10 @@ class Lifecycle:
                 return Started(self.backend.submit(spec, record.name, tags), record, adopted=False)
             except NameTaken:
                 found = self.backend.find(record.name)
+            except (TrainingRefused, ConfigurationError):
+                # There is nothing to stop.
+                self._job_name = None
+                raise
             if found is None:
                 raise JobConflict(
                     f"training job {record.name}: the name is taken, but there is no such job; "
