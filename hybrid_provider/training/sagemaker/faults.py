@@ -80,13 +80,13 @@ def too_costly(request: Mapping[str, Any], max_billable: timedelta | None) -> tu
 
 def argument_of(path: str) -> str:
     """The operator's argument for a place in the request, with the place where that says more."""
-    parts = path.split(".")
+    # Dots within an index belong to a name that the user chose.
+    parts = re.findall(r"[^.\[]+(?:\[[^\]]*\])*", path)
     for length in range(len(parts), 0, -1):
-        argument = _ARGUMENTS.get(re.sub(r"\[.*", "", ".".join(parts[:length])))
+        argument = _ARGUMENTS.get(re.sub(r"\[[^\]]*\]", "", ".".join(parts[:length])))
         if argument is not None:
-            rest = ".".join(parts[length:])
-            index = "".join(re.findall(r"\[[^]]*\]", parts[length - 1]))
-            return f"{argument}{index}{'.' if rest else ''}{rest}"
+            index = "".join(re.findall(r"\[[^\]]*\]", parts[length - 1]))
+            return ".".join([f"{argument}{index}", *parts[length:]])
     return f"config {path}" if path else "config"
 
 
