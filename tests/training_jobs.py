@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hybrid_provider.emulator import Emulator
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/tensorflow-training:2.3.0-cpu-py37"
@@ -75,11 +77,13 @@ class Training:
 
     def wait(self, name: str) -> dict[str, Any]:
         """The description of a job that has ended."""
-        return self._wait(name, lambda job: job["TrainingJobStatus"] in {"Completed", "Failed", "Stopped"})
+        ended = {"Completed", "Failed", "Stopped"}
+        self._until(lambda: self.describe(name)["TrainingJobStatus"] in ended, f"{name} has not ended")
+        return self.describe(name)
 
     def wait_for_log(self, name: str, text: str) -> None:
-        """Return when the job has said ``text``."""
-        self._wait(name, lambda _: any(text in line for line in self.log_lines(name)))
+        """Return when the job has said ``text``; it need not have been started yet."""
+        self._until(lambda: any(text in line for line in self.log_lines(name)), f"{name} has not said {text}")
 
     def log_streams(self, name: str) -> list[str]:
         try:
@@ -103,14 +107,12 @@ class Training:
         found = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix)
         return [item["Key"] for item in found.get("Contents", ())]
 
-    def _wait(self, name: str, done: Any) -> dict[str, Any]:
+    def _until(self, done: Callable[[], bool], otherwise: str) -> None:
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            job = self.describe(name)
-            if done(job):
-                return job
+        while not done():
+            if time.monotonic() > deadline:
+                raise TimeoutError(otherwise)
             time.sleep(0.05)
-        raise TimeoutError(f"{name} is still {job['TrainingJobStatus']} ({job['SecondaryStatus']})")
 
 
 def channel(name: str, uri: str) -> dict[str, Any]:

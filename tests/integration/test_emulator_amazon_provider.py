@@ -7,7 +7,6 @@ other's clocks: all start together, in threads, and each test looks at one of th
 from __future__ import annotations
 
 import json
-import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,18 +15,19 @@ import pytest
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTrainingOperator
 from airflow.providers.amazon.aws.sensors.sagemaker import SageMakerTrainingSensor
 from airflow.providers.common.compat.sdk import AirflowException
+from structlog.testing import capture_logs
 
 from tests.training_jobs import Training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, MutableMapping
 
     from hybrid_provider.emulator import Emulator
 
 SAYS_AND_TRAINS = """
 import os
 from pathlib import Path
-print("this line is for the task's log")
+print("line of", os.environ["TRAINING_JOB_NAME"])
 (Path(os.environ["SM_MODEL_DIR"]) / "model.txt").write_text("model")
 """
 FAILS = "raise ValueError('the data is upside down')"
@@ -40,30 +40,16 @@ class Runs:
 
     futures: dict[str, Future[Any]]
     jobs: dict[str, str]
-    log: list[tuple[str, str]]
+    log: list[MutableMapping[str, Any]]
 
     def result(self, run: str) -> Any:
         return self.futures[run].result(timeout=150)
-
-    def lines(self, logger: str) -> list[str]:
-        return [message for name, message in self.log if logger in name]
-
-
-class Recorder(logging.Handler):
-    """Keeps what the amazon provider logs."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.records: list[tuple[str, str]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append((record.name, record.getMessage()))
 
 
 @pytest.fixture(scope="module")
 def runs(emulator: Emulator) -> Iterator[Runs]:
     training = Training(emulator)
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(8) as pool:
+    with pytest.MonkeyPatch.context() as patch, capture_logs() as log, ThreadPoolExecutor(8) as pool:
         extra = {"region_name": emulator.environment["AWS_DEFAULT_REGION"]}
         connection = {
             "conn_type": "aws",
@@ -74,9 +60,6 @@ def runs(emulator: Emulator) -> Iterator[Runs]:
         patch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
         for name, value in emulator.environment.items():
             patch.setenv(name, value)
-        recorder = Recorder()
-        logger = logging.getLogger("airflow.task")
-        logger.addHandler(recorder)
 
         def operator(script: str, *, print_log: bool) -> tuple[str, Callable[[], Any]]:
             request = training.request(script)
@@ -108,12 +91,9 @@ def runs(emulator: Emulator) -> Iterator[Runs]:
         futures = {name: pool.submit(execute) for name, (_, execute) in started.items()}
         jobs = {name: job for name, (job, _) in started.items()}
         for name in ("stopped operator", "stopped sensor"):
-            while jobs[name] not in emulator.ledger.started:
-                pass
             training.wait_for_log(jobs[name], "waiting")
             training.sagemaker.stop_training_job(TrainingJobName=jobs[name])
-        yield Runs(futures, jobs, recorder.records)
-        logger.removeHandler(recorder)
+        yield Runs(futures, jobs, log)
 
 
 def test_the_operator_trains_and_returns_the_description(runs: Runs) -> None:
@@ -127,6 +107,8 @@ def test_the_operator_trains_and_returns_the_description(runs: Runs) -> None:
 def test_the_operator_prints_the_scripts_log(runs: Runs) -> None:
     described = runs.result("operator with logs")["Training"]
     assert described["TrainingJobStatus"] == "Completed"
+    own_line = f"line of {runs.jobs['operator with logs']}"
+    assert [entry["event"] for entry in runs.log].count(own_line) == 1
 
 
 def test_the_operator_fails_with_the_scripts_reason(runs: Runs) -> None:
