@@ -233,8 +233,8 @@ class TrainingRun:
         """Stop the job where an error means that no try will come back to it."""
         try:
             yield
-        except JobConflict:
-            # That job is not this task's to stop.
+        except (JobConflict, TrainingStopped):
+            # That job is not this task's to stop; this one was told already.
             raise
         except HybridError as error:
             if self._this.is_last or not error.retryable:
