@@ -18,11 +18,11 @@ _log = logging.getLogger(__name__)
 
 LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
 _FLUSH_SECONDS: Final = 0.2
-# PutLogEvents takes 10,000 events or 1 MiB, 26 bytes added for each, and 256 KiB in one.
+# PutLogEvents takes 10,000 events or 1 MiB, 26 bytes added for each, and 256 KiB with them in one.
 _MOST_EVENTS: Final = 10_000
 _MOST_BYTES: Final = 1_048_576
 _EVENT_OVERHEAD: Final = 26
-_LONGEST_MESSAGE: Final = 200_000
+_LONGEST_EVENT: Final = 256 * 1024
 
 
 class LogStream:
@@ -37,7 +37,9 @@ class LogStream:
 
     def write(self, message: str) -> None:
         """Add one line, with the time of now."""
-        event = {"timestamp": int(time.time() * 1000), "message": message[:_LONGEST_MESSAGE] or " "}
+        fitting = message.encode()[: _LONGEST_EVENT - _EVENT_OVERHEAD].decode(errors="ignore")
+        # An event must not be empty.
+        event = {"timestamp": int(time.time() * 1000), "message": fitting or " "}
         with self._lock:
             self._waiting.append(event)
 
