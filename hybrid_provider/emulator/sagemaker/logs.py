@@ -67,19 +67,23 @@ def follow(output: IO[bytes], stream: LogStream, seen: Callable[[str], None]) ->
 
     Lines that cannot be sent are lost, and the program's log says so: a container never waits for its logs.
     """
-    ended = threading.Event()
+    arrived, ended = threading.Event(), threading.Event()
 
-    def flush_often() -> None:
-        while not ended.wait(_FLUSH_SECONDS):
+    def flush_what_arrives() -> None:
+        # A thousand silent jobs must cost nothing: this wakes for lines only, and waits a little for more.
+        while arrived.wait() and not ended.wait(_FLUSH_SECONDS):
+            arrived.clear()
             _try_to_flush(stream)
 
-    flusher = threading.Thread(target=flush_often, daemon=True)
+    flusher = threading.Thread(target=flush_what_arrives, daemon=True)
     flusher.start()
     for line in output:
         text = line.decode(errors="replace").rstrip("\r\n")
         stream.write(text)
         seen(text)
+        arrived.set()
     ended.set()
+    arrived.set()
     flusher.join()
     _try_to_flush(stream)
 
