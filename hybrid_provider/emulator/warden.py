@@ -47,7 +47,8 @@ def main(grace_seconds: float, command: list[str]) -> int:
             os.environ,
             setsid=True,
             setsigmask=[],
-            setsigdef=[signal.SIGUSR1, signal.SIGCHLD],
+            # The last two are Python's to ignore, not the command's.
+            setsigdef=[signal.SIGUSR1, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ],
             file_actions=[(os.POSIX_SPAWN_OPEN, _STDIN, os.devnull, os.O_RDONLY, 0)],
         )
     except OSError as error:
