@@ -162,7 +162,7 @@ class PosixTarget:
         """Give the lease back and remove releases past ``keep_releases``."""
         if self._found is not None:
             variables = {**self._names(order), "keep": order.keep_releases}
-            await self._shell.run(script("library", "finish", variables=variables))
+            await self._shell.run(script("library", "finish", variables=variables), limit=_long(order))
 
     async def close(self) -> None:
         """Close the shell's connection."""
