@@ -1,0 +1,131 @@
+"""Programs that the emulator runs: each under a warden, none left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from typing import IO, TYPE_CHECKING, Self
+
+from hybrid_provider.emulator import warden
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+
+class EmulatorError(Exception):
+    """A part of the emulator could not start; the message says which, why, and what to do."""
+
+
+class Program:
+    """One running program and all that it starts.
+
+    Args:
+        command: The program and its arguments; no shell is involved.
+        environment: Its whole environment; nothing is inherited.
+        folder: Its working directory.
+        output: Where its standard output and error go: a file's descriptor, ``subprocess.PIPE`` or DEVNULL.
+        errors: Where its standard error goes, if elsewhere.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        output: int | IO[bytes] = subprocess.DEVNULL,
+        errors: int | IO[bytes] = subprocess.STDOUT,
+    ) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", warden.__file__, *command],
+            env=dict(environment),
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=errors,
+            # Ctrl-C in a terminal is for the emulator, which then ends its programs in order.
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """The warden's pid; the program is its child."""
+        return self._process.pid
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        """What the program writes, if ``output`` was PIPE."""
+        if self._process.stdout is None:
+            raise ValueError("the program was started without a pipe for its output")
+        return self._process.stdout
+
+    def poll(self) -> int | None:
+        """The exit status, or None while the program runs."""
+        return self._process.poll()
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """The exit status; None if the program still runs after ``seconds``."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the program's process group."""
+        self._process.terminate()
+
+    def end(self) -> int:
+        """End the program and all that it started: SIGTERM, and SIGKILL after the warden's grace."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+        status = self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        return status
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+def free_ports(address: str, count: int, *, below: int = 65536) -> list[int]:
+    """Ports that nothing listens on now.
+
+    They are held until all are known, so that they differ. Another program may still take one before it is
+    used; whoever starts a server on it finds out by the server's end.
+    """
+    found: list[int] = []
+    with contextlib.ExitStack() as held:
+        while len(found) < count:
+            listener = held.enter_context(socket.socket())
+            listener.bind((address, 0))
+            port = int(listener.getsockname()[1])
+            if port < below:
+                found.append(port)
+    return found
+
+
+def wait_until_listening(program: Program, address: str, port: int, *, what: str, log: Path) -> None:
+    """Return when ``program`` accepts connections on ``port``.
+
+    Raises:
+        EmulatorError: It ended, or did not listen within 60 seconds; with the last lines of ``log``.
+    """
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if program.poll() is not None:
+            break
+        with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
+            return
+        time.sleep(0.02)
+    lines = log.read_text(errors="replace").splitlines()[-5:] if log.exists() else []
+    raise EmulatorError(
+        f"{what} did not start on {address}:{port}: " + (" | ".join(lines) or "it said nothing")
+    )

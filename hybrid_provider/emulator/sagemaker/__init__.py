@@ -1,0 +1,1 @@
+"""A SageMaker training service that runs the training script on this machine."""

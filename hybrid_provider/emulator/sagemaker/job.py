@@ -1,0 +1,124 @@
+"""One training job: its request, its state and the record of how it came to it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """TrainingJobStatus."""
+
+    IN_PROGRESS = "InProgress"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+
+    @property
+    def terminal(self) -> bool:
+        """Nothing follows it."""
+        return self in {Status.COMPLETED, Status.FAILED, Status.STOPPED}
+
+
+class Secondary(StrEnum):
+    """SecondaryStatus."""
+
+    STARTING = "Starting"
+    PENDING = "Pending"
+    DOWNLOADING = "Downloading"
+    TRAINING = "Training"
+    UPLOADING = "Uploading"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+    MAX_RUNTIME_EXCEEDED = "MaxRuntimeExceeded"
+    MAX_WAIT_TIME_EXCEEDED = "MaxWaitTimeExceeded"
+    INTERRUPTED = "Interrupted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transition:
+    """One entry of SecondaryStatusTransitions."""
+
+    secondary: Secondary
+    message: str
+    started: datetime
+    ended: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """The last value that a metric's regular expression found in the log."""
+
+    name: str
+    value: float
+    at: datetime
+
+
+@dataclass(kw_only=True)
+class TrainingJob:
+    """A job as the service knows it. Change it under ``lock``; read it under ``lock`` as well."""
+
+    request: dict[str, Any]
+    arn: str
+    created: datetime
+    status: Status = Status.IN_PROGRESS
+    transitions: list[Transition] = field(default_factory=list)
+    failure_reason: str | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    modified: datetime
+    artifact_uri: str | None = None
+    metrics: list[Metric] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    stop_requested: threading.Event = field(default_factory=threading.Event)
+    finished: threading.Event = field(default_factory=threading.Event)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def name(self) -> str:
+        """TrainingJobName."""
+        return str(self.request["TrainingJobName"])
+
+    @property
+    def secondary(self) -> Secondary:
+        """SecondaryStatus."""
+        return self.transitions[-1].secondary
+
+    @property
+    def instance_count(self) -> int:
+        """How many instances are billed."""
+        return int(self.request["ResourceConfig"].get("InstanceCount", 1))
+
+    @property
+    def training_time(self) -> timedelta | None:
+        """From the start on the instances to the end of the upload, whole seconds, at least one."""
+        if self.started is None or self.ended is None:
+            return None
+        return timedelta(seconds=max(1, round((self.ended - self.started).total_seconds())))
+
+    def enter(self, secondary: Secondary, message: str, *, status: Status | None = None) -> None:
+        """Move to a secondary status, and to a status if one is given."""
+        with self.lock:
+            now = datetime.now(UTC)
+            if self.transitions:
+                last = self.transitions[-1]
+                self.transitions[-1] = Transition(
+                    secondary=last.secondary, message=last.message, started=last.started, ended=now
+                )
+            final = status is not None and status.terminal
+            self.transitions.append(
+                Transition(secondary=secondary, message=message, started=now, ended=now if final else None)
+            )
+            self.modified = now
+            if status is not None:
+                self.status = status
+            if final and self.started is not None and self.ended is None:
+                self.ended = now
+        if final:
+            self.finished.set()

@@ -1,0 +1,87 @@
+"""A container's output, line by line, to CloudWatch Logs."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import IO
+
+LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
+_FLUSH_SECONDS: Final = 0.2
+# PutLogEvents takes 10,000 events or 1 MiB, 26 bytes added for each, and 256 KiB in one.
+_MOST_EVENTS: Final = 10_000
+_MOST_BYTES: Final = 1_048_576
+_EVENT_OVERHEAD: Final = 26
+_LONGEST_MESSAGE: Final = 200_000
+
+
+class LogStream:
+    """One log stream, made with its first line; lines are sent in batches while they arrive."""
+
+    def __init__(self, client: Any, name: str) -> None:  # noqa: ANN401 - a boto3 client
+        self._client = client
+        self._name = name
+        self._waiting: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+        self._created = False
+
+    def write(self, message: str) -> None:
+        """Add one line, with the time of now."""
+        event = {"timestamp": int(time.time() * 1000), "message": message[:_LONGEST_MESSAGE] or " "}
+        with self._lock:
+            self._waiting.append(event)
+
+    def flush(self) -> None:
+        """Send what is waiting."""
+        with self._lock:
+            events, self._waiting = self._waiting, []
+        if events and not self._created:
+            self._create()
+        for batch in _batches(events):
+            self._client.put_log_events(logGroupName=LOG_GROUP, logStreamName=self._name, logEvents=batch)
+
+    def _create(self) -> None:
+        for make, names in (
+            (self._client.create_log_group, {"logGroupName": LOG_GROUP}),
+            (self._client.create_log_stream, {"logGroupName": LOG_GROUP, "logStreamName": self._name}),
+        ):
+            with contextlib.suppress(self._client.exceptions.ResourceAlreadyExistsException):
+                make(**names)
+        self._created = True
+
+
+def follow(output: IO[bytes], stream: LogStream, seen: Callable[[str], None]) -> None:
+    """Send all lines of ``output`` until its end, also to ``seen``, at most ``_FLUSH_SECONDS`` late."""
+    ended = threading.Event()
+
+    def flush_often() -> None:
+        while not ended.wait(_FLUSH_SECONDS):
+            stream.flush()
+
+    flusher = threading.Thread(target=flush_often, daemon=True)
+    flusher.start()
+    for line in output:
+        text = line.decode(errors="replace").rstrip("\r\n")
+        stream.write(text)
+        seen(text)
+    ended.set()
+    flusher.join()
+    stream.flush()
+
+
+def _batches(events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    batches: list[list[dict[str, Any]]] = []
+    size = 0
+    for event in events:
+        cost = len(event["message"].encode()) + _EVENT_OVERHEAD
+        if not batches or len(batches[-1]) == _MOST_EVENTS or size + cost > _MOST_BYTES:
+            batches.append([])
+            size = 0
+        batches[-1].append(event)
+        size += cost
+    return batches
