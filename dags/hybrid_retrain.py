@@ -26,7 +26,7 @@ with DAG(
     "hybrid_retrain",
     description="Train in SageMaker, bring the model on-premises, put it live on the hosts.",
     schedule="@weekly",
-    start_date=datetime(2026, 1, 1),  # noqa: DTZ001 - Airflow reads it in its own default time zone
+    start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},

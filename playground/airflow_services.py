@@ -1,4 +1,4 @@
-"""Airflow's own processes for one home: started side by side, healthy or explained, ended with nothing left."""
+"""Airflow's own processes for one home: started side by side, healthy or explained, all ended."""
 
 from __future__ import annotations
 

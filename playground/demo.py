@@ -69,7 +69,7 @@ def main() -> int:
         console.print("Starting the embedded cloud, the hosts and Airflow's database …")
         with playground(folder, arguments.hosts) as place:
             console.print(
-                f"Up after {time.monotonic() - began:.1f} s: S3, SageMaker and CloudWatch of our own on loopback, "
+                f"Up after {time.monotonic() - began:.1f} s, all on this machine: S3, SageMaker, CloudWatch, "
                 f"{len(place.hosts)} SSH hosts"
             )
             complaints = tell(place)
