@@ -14,6 +14,7 @@
     ├── ArtifactError
     │   ├── ArtifactNotFound        no object, or an empty one, at the URI
     │   ├── ArtifactChanged         the object was replaced while it was being read
+    │   ├── ArtifactUnavailable     the object store throttles, fails or cannot be reached
     │   ├── ArtifactRefused         an archive or a file that must not be unpacked
     │   ├── ReleaseNotFound         the store holds no such release
     │   └── StoreError              the store's disk is full, read-only or locked
@@ -83,6 +84,12 @@ class ArtifactNotFound(ArtifactError):
 
 class ArtifactChanged(ArtifactError):
     """The object was replaced while it was being read; a new attempt reads the new one."""
+
+    retryable = True
+
+
+class ArtifactUnavailable(ArtifactError):
+    """The object store throttles, fails or cannot be reached; the same call may work later."""
 
     retryable = True
 

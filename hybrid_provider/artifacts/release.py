@@ -51,6 +51,20 @@ class Release:
         """The release's identity."""
         return self.manifest.digest
 
+    def to_dict(self, *, seconds: float, reused_bytes: int) -> ReleaseDict:
+        """The release as an XCom, with what it cost to have it."""
+        return {
+            "model": self.model,
+            "release_id": self.release_id,
+            "digest": self.digest,
+            "path": str(self.path),
+            "files": len(self.manifest.files),
+            "size_bytes": self.manifest.size_bytes,
+            "artifact": self.artifact.to_dict() if self.artifact else None,
+            "seconds": round(seconds, 3),
+            "reused_bytes": reused_bytes,
+        }
+
 
 def release_id_of(created: datetime, digest: str) -> str:
     """The id of a release: when it was created (in UTC, to the second) and what it is."""

@@ -87,7 +87,7 @@ with DAG(
         task_id="deploy",
         model_name="mixed",
         release=sync.output,
-        targets=["plain_01"],
+        targets=["edge_01"],
         probe=None,
     )
     report = PythonOperator(task_id="report", python_callable=serving, op_args=[deploy.output])

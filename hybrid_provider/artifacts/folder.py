@@ -1,0 +1,153 @@
+"""Writing files into a new folder: hashed as they are written, durable when it is done."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from hybrid_provider.artifacts.manifest import Manifest, ManifestFile, checked_path
+from hybrid_provider.exceptions import ArtifactRefused, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+FILE_MODE = 0o644
+FOLDER_MODE = 0o755
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_REMEDIES = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "raise the quota of the worker's user, or free space there",
+    errno.EROFS: "mount it writable, or set [hybrid] store_root to a folder that is",
+    errno.EACCES: "let the worker's user write there, or set [hybrid] store_root to a folder where it may",
+    errno.EPERM: "let the worker's user write there, or set [hybrid] store_root to a folder where it may",
+    errno.EFBIG: "raise the worker's limit on the size of a file (ulimit -f)",
+    errno.EIO: "check the disk",
+    errno.ENOTDIR: "a part of this path is a file; set [hybrid] store_root to a folder",
+}
+
+
+class FolderWriter:
+    """Fills an empty folder with files, each opened once, hashed while written, and never a link."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._files: list[ManifestFile] = []
+        self._folders: dict[str, None] = {}
+        self._taken_by_files: set[str] = set()
+        self._taken_by_folders: set[str] = set()
+
+    def write(self, path: str, chunks: Iterable[memoryview]) -> None:
+        """Write one file.
+
+        Args:
+            path: Relative to the folder; checked here.
+            chunks: Its bytes, in order.
+
+        Raises:
+            ArtifactRefused: The path is unsafe, or taken (also when only its case differs).
+        """
+        self._take(checked_path(path))
+        sha256 = hashlib.sha256()
+        size_bytes = 0
+        descriptor = os.open(self.root / path, _NEW_FILE, FILE_MODE)
+        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - O_NOFOLLOW needs the descriptor
+            os.fchmod(descriptor, FILE_MODE)  # whatever the worker's umask is
+            for chunk in chunks:
+                _write_all(descriptor, chunk)
+                sha256.update(chunk)
+                size_bytes += len(chunk)
+            file.flush()
+        self._files.append(ManifestFile(path, size_bytes, sha256.hexdigest()))
+
+    def seal(self) -> Manifest:
+        """Make everything durable; what was written."""
+        manifest = Manifest.of(self._files)
+        for file in manifest.files:
+            sync_to_disk(self.root / file.path)
+        for folder in reversed(self._folders):
+            sync_to_disk(self.root / folder)
+        sync_to_disk(self.root)
+        return manifest
+
+    def _take(self, path: str) -> None:
+        folded = path.casefold()
+        parents = [folded[:i] for i, character in enumerate(folded) if character == "/"]
+        if folded in self._taken_by_files or folded in self._taken_by_folders:
+            raise ArtifactRefused(f"file name {path!r} is there twice, or differs from another only by case")
+        if not self._taken_by_files.isdisjoint(parents):
+            raise ArtifactRefused(f"file name {path!r} lies in a folder that is itself a file")
+        self._taken_by_files.add(folded)
+        self._taken_by_folders.update(parents)
+        self._make_folder(path.rpartition("/")[0])
+
+    def _make_folder(self, folder: str) -> None:
+        if not folder or folder in self._folders:
+            return
+        self._make_folder(folder.rpartition("/")[0])
+        (self.root / folder).mkdir(FOLDER_MODE, exist_ok=True)
+        (self.root / folder).chmod(FOLDER_MODE)
+        self._folders[folder] = None
+
+
+def _write_all(descriptor: int, chunk: memoryview) -> None:
+    while chunk:
+        chunk = chunk[os.write(descriptor, chunk) :]
+
+
+def sync_to_disk(path: Path) -> None:
+    """Fsync a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder of the store, and those above it, durable and readable by others."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(FOLDER_MODE, exist_ok=True)
+    path.chmod(FOLDER_MODE)
+    sync_to_disk(path.parent)
+
+
+def write_small_file(path: Path, text: str) -> None:
+    """Replace a small file by one rename; a crash leaves the old text or the new one."""
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        os.fchmod(file.fileno(), FILE_MODE)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_to_disk(path.parent)
+
+
+@contextmanager
+def store_errors_explained(root: Path, needed_bytes: int = 0) -> Iterator[None]:
+    """Raise the operating system's refusals below ``root`` as StoreError with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REMEDIES:
+            raise
+        path = error.filename or root
+        needed = f", {needed_bytes} bytes needed" if needed_bytes else ""
+        raise StoreError(
+            f"{path}: {os.strerror(error.errno)} ({free_bytes(root)} bytes free{needed}); "
+            f"{_REMEDIES[error.errno]}"
+        ) from error
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes on the file system that holds ``path`` or will hold it."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(path).free

@@ -1,0 +1,230 @@
+"""What lies at an ``s3://`` URI: looked at with boto3, never read."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hybrid_provider.artifacts.artifact import Artifact
+from hybrid_provider.exceptions import (
+    ArtifactError,
+    ArtifactNotFound,
+    ArtifactUnavailable,
+    ConfigurationError,
+    HybridError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from botocore.exceptions import ClientError
+
+    from hybrid_provider.aws import AwsAccess
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_NO_BUCKET = "NoSuchBucket"
+_NOT_NOW = "SlowDown"
+_NOT_FOUND = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchVersion"})
+_SERVER_ERROR = 500
+_ANSWERS: tuple[tuple[frozenset[str], type[HybridError], str], ...] = (
+    (
+        frozenset({_NO_BUCKET}),
+        ConfigurationError,
+        "the bucket does not exist; check the URI, and the account and endpoint of the aws connection",
+    ),
+    (
+        _NOT_FOUND,
+        ArtifactNotFound,
+        "there is no such object; check the URI, or wait until training has ended",
+    ),
+    (
+        frozenset({"401", "403", "AccessDenied", "Forbidden", "AllAccessDisabled"}),
+        ConfigurationError,
+        (
+            "access denied; grant the aws connection's identity s3:GetObject on the object and s3:ListBucket "
+            "on the bucket, without which a missing object looks like this too"
+        ),
+    ),
+    (
+        frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"}),
+        ConfigurationError,
+        "the credentials are refused; renew them in the aws connection",
+    ),
+    (
+        frozenset({"301", "PermanentRedirect", "AuthorizationHeaderMalformed"}),
+        ConfigurationError,
+        "the bucket is in another region; set region_name, or the region of the aws connection",
+    ),
+    (
+        frozenset({_NOT_NOW, "RequestTimeout", "ExpiredToken", "RequestTimeTooSkewed", "Throttling"}),
+        ArtifactUnavailable,
+        "S3 cannot serve it now; the same call may work later",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Location:
+    """A bucket, and an object's key or a prefix that ends in ``/``."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, uri: str) -> S3Location:
+        """Read ``s3://bucket/key``.
+
+        Raises:
+            ConfigurationError: It is something else, or names no more than a bucket.
+        """
+        scheme, _, rest = uri.partition("://")
+        bucket, _, key = rest.partition("/")
+        if scheme != "s3" or not _BUCKET.fullmatch(bucket) or not key.strip("/"):
+            raise ConfigurationError(
+                f"artifact URI {uri!r}: give an object (s3://bucket/path/model.tar.gz) "
+                "or a prefix of objects (s3://bucket/path/)"
+            )
+        return cls(bucket, key)
+
+    def __str__(self) -> str:
+        """The URI."""
+        return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether this names all objects under a prefix rather than one object."""
+        return self.key.endswith("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """One object at one moment; ``etag`` is without quotes."""
+
+    location: S3Location
+    size_bytes: int
+    etag: str
+    version_id: str | None
+    last_modified: datetime
+
+
+def describe(access: AwsAccess, uri: str) -> Artifact:
+    """The artifact that is at ``uri`` now.
+
+    Args:
+        access: The AWS account.
+        uri: An object, or with a ``/`` at its end a prefix of objects.
+
+    Raises:
+        ArtifactNotFound: There is nothing at the URI, or nothing but empty objects.
+        ArtifactUnavailable: S3 throttles, fails or cannot be reached.
+        ConfigurationError: The URI is malformed, the bucket is not there, or reading it is not allowed.
+    """
+    location = S3Location.parse(uri)
+    return artifact_of(location, stored_objects(access, location))
+
+
+def stored_objects(access: AwsAccess, location: S3Location) -> tuple[StoredObject, ...]:
+    """The object at ``location``, or those under it by key; errors as of :func:`describe`."""
+    with s3_errors_explained(access, location):
+        found = _listed(access, location) if location.is_prefix else (_head(access, location),)
+    if not found:
+        raise ArtifactNotFound(
+            f"there is no object under {location}; check the URI, or wait until training has ended"
+        )
+    return found
+
+
+def artifact_of(location: S3Location, objects: Sequence[StoredObject]) -> Artifact:
+    """The artifact that ``objects``, one or more, are; ArtifactNotFound if all are empty."""
+    size_bytes = sum(item.size_bytes for item in objects)
+    if size_bytes == 0:
+        raise ArtifactNotFound(
+            f"{location} is empty; the training script must write its model to SM_MODEL_DIR before it ends"
+        )
+    if location.is_prefix:
+        lines = "".join(f"{item.etag} {item.size_bytes} {item.location.key}\n" for item in objects)
+        etag, version_id = hashlib.sha256(lines.encode()).hexdigest(), None
+    else:
+        etag, version_id = objects[0].etag, objects[0].version_id
+    return Artifact(
+        uri=str(location),
+        size_bytes=size_bytes,
+        etag=etag,
+        version_id=version_id,
+        last_modified=max(item.last_modified for item in objects),
+    )
+
+
+def _head(access: AwsAccess, location: S3Location) -> StoredObject:
+    head = access.client("s3").head_object(Bucket=location.bucket, Key=location.key)
+    version = head.get("VersionId")
+    return StoredObject(
+        location=location,
+        size_bytes=head["ContentLength"],
+        etag=head["ETag"].strip('"'),
+        # Objects from before versioning was turned on carry the literal version "null".
+        version_id=None if version == "null" else version,
+        last_modified=head["LastModified"],
+    )
+
+
+def _listed(access: AwsAccess, location: S3Location) -> tuple[StoredObject, ...]:
+    pages = access.client("s3").get_paginator("list_objects_v2")
+    return tuple(
+        StoredObject(
+            location=S3Location(location.bucket, item["Key"]),
+            size_bytes=item["Size"],
+            etag=item["ETag"].strip('"'),
+            version_id=None,
+            last_modified=item["LastModified"],
+        )
+        for page in pages.paginate(Bucket=location.bucket, Prefix=location.key)
+        for item in page.get("Contents", ())
+        # Consoles mark a folder by an empty object whose key ends in "/": it is no file.
+        if not item["Key"].endswith("/")
+    )
+
+
+@contextmanager
+def s3_errors_explained(access: AwsAccess, location: S3Location) -> Iterator[None]:
+    """Raise botocore's errors as ours, each naming the location and the remedy."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+
+    try:
+        yield
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise ConfigurationError(
+            f"{location}: no AWS credentials ({error}); put them into the aws connection"
+        ) from error
+    except ClientError as error:
+        raise _explained(access, location, error) from error
+    except BotoCoreError as error:
+        raise ArtifactUnavailable(f"{location}: S3 cannot be reached: {error}") from error
+
+
+def _explained(access: AwsAccess, location: S3Location, error: ClientError) -> HybridError:
+    code = str(error.response["Error"].get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    kind_of_answer = _NOT_NOW if status >= _SERVER_ERROR else code
+    if code in _NOT_FOUND and not _bucket_exists(access, location.bucket):
+        kind_of_answer = _NO_BUCKET
+    for codes, kind, remedy in _ANSWERS:
+        if kind_of_answer in codes:
+            return kind(f"{location}: {remedy} (S3 answered {code})")
+    message = error.response["Error"].get("Message", "")
+    return ArtifactError(f"{location}: S3 answered {code} (HTTP {status}): {message}")
+
+
+def _bucket_exists(access: AwsAccess, bucket: str) -> bool:
+    """Whether a bucket is there; a HEAD of an object answers a bare 404 in both cases."""
+    from botocore.exceptions import ClientError
+
+    try:
+        access.client("s3").head_bucket(Bucket=bucket)
+    except ClientError as error:
+        return str(error.response["Error"].get("Code")) not in {"404", _NO_BUCKET}
+    return True

@@ -1,0 +1,280 @@
+"""The on-premises folder of releases.
+
+::
+
+    <root>/<model>/
+        releases/<release_id>/…        exactly the manifest's files
+        manifests/<release_id>         the manifest's canonical text
+        provenance/<release_id>.json   where it came from
+        sources/<hash>                 an artifact's identity → the digest of its release
+        channels/<name>                a release id: candidate, champion
+        .staging/                      a release that is being written
+        .lock                          held by the process that writes
+
+A release is there when its folder is: everything else about it is written before that one rename.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hybrid_provider.artifacts.artifact import Artifact
+from hybrid_provider.artifacts.folder import (
+    FOLDER_MODE,
+    make_folder,
+    store_errors_explained,
+    sync_to_disk,
+    write_small_file,
+)
+from hybrid_provider.artifacts.manifest import Manifest
+from hybrid_provider.artifacts.release import Release, ReleaseDict, release_id_of
+from hybrid_provider.exceptions import ArtifactChanged, ReleaseNotFound, StoreError
+from hybrid_provider.names import checked_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+CHANNELS = ("candidate", "champion")
+LATEST = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseStore:
+    """All releases of all models below one folder; any number of processes may use it at once."""
+
+    root: Path
+
+    def release(self, model: str, name: str) -> Release:
+        """One release.
+
+        Args:
+            model: The model's name.
+            name: A release id, ``latest`` (the newest by creation), or a channel.
+
+        Raises:
+            ReleaseNotFound: There is no such release, or nothing in the channel.
+        """
+        folder = self._folder(model)
+        if name == LATEST:
+            release_id = max(self._release_ids(folder), default=None)
+        elif name in CHANNELS:
+            release_id = _text_of(folder / "channels" / name)
+        else:
+            release_id = checked_name("release", name)
+        if release_id is None or not (folder / "releases" / release_id).is_dir():
+            raise ReleaseNotFound(
+                f"model {model!r} has no release {name!r} in {self.root} "
+                f"on {os.uname().nodename}; sync it first"
+            )
+        return self._read(model, release_id)
+
+    def releases(self, model: str) -> tuple[Release, ...]:
+        """All releases of a model, the oldest first."""
+        return tuple(self._read(model, release_id) for release_id in self._release_ids(self._folder(model)))
+
+    def find(self, model: str, artifact: Artifact) -> Release | None:
+        """The release that was made from exactly this artifact, without reading a byte of it."""
+        digest = _text_of(self._folder(model) / "sources" / _identity(artifact))
+        return self.find_digest(model, digest) if digest else None
+
+    def find_digest(self, model: str, digest: str) -> Release | None:
+        """The release whose files have this digest."""
+        for release_id in self._release_ids(self._folder(model)):
+            if release_id.endswith(f"-{digest[:12]}"):
+                release = self._read(model, release_id)
+                if release.digest == digest:
+                    return release
+        return None
+
+    def ensure(self, wanted: ReleaseDict, fetch: Callable[[Artifact, datetime], Release]) -> Release:
+        """The release of an earlier task, which may have run on a worker with another store.
+
+        Args:
+            wanted: What that task returned.
+            fetch: Brings the artifact into this store; gets it and the release's date of creation.
+
+        Raises:
+            ReleaseNotFound: It is not here and its artifact is not known.
+            ArtifactChanged: The artifact gives other files now.
+        """
+        here = self.find_digest(wanted["model"], wanted["digest"])
+        if here is not None:
+            return here
+        place = f"the store {self.root} on {os.uname().nodename}"
+        if wanted["artifact"] is None:
+            raise ReleaseNotFound(
+                f"release {wanted['release_id']} of model {wanted['model']!r} is not in {place}, "
+                "and it was imported from a folder; let the task run on the worker that did (queue=)"
+            )
+        fetched = fetch(Artifact.from_dict(wanted["artifact"]), created_of(wanted["release_id"]))
+        if fetched.digest != wanted["digest"]:
+            raise ArtifactChanged(
+                f"release {wanted['release_id']} of model {wanted['model']!r} was fetched again into {place} "
+                f"and has digest {fetched.digest[:12]} now, not {wanted['digest'][:12]}; sync it anew"
+            )
+        return fetched
+
+    def provenance(self, release: Release) -> Mapping[str, object]:
+        """What was kept with a release about where it came from."""
+        origin = _text_of(self._folder(release.model) / "provenance" / f"{release.release_id}.json")
+        return dict(json.loads(origin)) if origin else {}
+
+    def verify(self, release: Release) -> tuple[str, ...]:
+        """Read every file again; one line for each that is missing, different or not in the manifest."""
+        expected = {file.path: file for file in release.manifest.files}
+        found = {str(path.relative_to(release.path)) for path in release.path.rglob("*") if not path.is_dir()}
+        faults = [f"{path}: not in the manifest" for path in found - expected.keys()]
+        faults += [f"{path}: missing" for path in expected.keys() - found]
+        for path in expected.keys() & found:
+            if (release.path / path).is_symlink() or _sha256_of(release.path / path) != expected[path].sha256:
+                faults.append(f"{path}: changed since it was verified")
+        return tuple(sorted(faults))
+
+    def point(self, model: str, channel: str, release_id: str) -> None:
+        """Set a channel (:data:`CHANNELS`) to a release; one rename."""
+        if channel not in CHANNELS:
+            raise StoreError(f"channel {channel!r} is not one of {', '.join(CHANNELS)}")
+        self.release(model, release_id)
+        folder = self._folder(model) / "channels"
+        with store_errors_explained(folder), self.locked(model):
+            make_folder(folder)
+            write_small_file(folder / channel, f"{release_id}\n")
+
+    @contextmanager
+    def locked(self, model: str) -> Iterator[None]:
+        """Hold the model's lock, waiting for it; the kernel lets go of it when the process ends."""
+        folder = self._folder(model)
+        with store_errors_explained(folder):
+            make_folder(folder)
+            descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            with store_errors_explained(folder):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def staging(self, model: str) -> Iterator[Path]:
+        """An empty folder on the store's file system, removed at the end unless it was added.
+
+        The caller holds the lock; what a killed process left behind is removed first.
+        """
+        staging = self._folder(model) / ".staging"
+        with store_errors_explained(staging):
+            shutil.rmtree(staging, ignore_errors=True)
+            make_folder(staging)
+            folder = Path(tempfile.mkdtemp(dir=staging))
+            folder.chmod(FOLDER_MODE)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def add(
+        self,
+        model: str,
+        staged: Path,
+        manifest: Manifest,
+        *,
+        created: datetime,
+        artifact: Artifact | None,
+        provenance: Mapping[str, object],
+    ) -> Release:
+        """Make the files in ``staged``, verified and durable, a release; the caller holds the lock.
+
+        A digest that the store knows keeps its release and id.
+        """
+        folder = self._folder(model)
+        with store_errors_explained(folder):
+            release = self.find_digest(model, manifest.digest)
+            if release is None:
+                release_id = release_id_of(created, manifest.digest)
+                self._record(folder, release_id, manifest, artifact, provenance)
+                make_folder(folder / "releases")
+                staged.rename(folder / "releases" / release_id)
+                sync_to_disk(folder / "releases")
+                release = self._read(model, release_id)
+            if artifact is not None:
+                make_folder(folder / "sources")
+                write_small_file(folder / "sources" / _identity(artifact), f"{manifest.digest}\n")
+        return release
+
+    def _record(
+        self,
+        folder: Path,
+        release_id: str,
+        manifest: Manifest,
+        artifact: Artifact | None,
+        provenance: Mapping[str, object],
+    ) -> None:
+        origin = {"artifact": artifact.to_dict() if artifact else None, **provenance}
+        for kind, name, text in (
+            ("manifests", release_id, manifest.text()),
+            ("provenance", f"{release_id}.json", json.dumps(origin, indent=2, sort_keys=True) + "\n"),
+        ):
+            make_folder(folder / kind)
+            write_small_file(folder / kind / name, text)
+
+    def _read(self, model: str, release_id: str) -> Release:
+        folder = self._folder(model)
+        text = _text_of(folder / "manifests" / release_id, strip=False)
+        origin = _text_of(folder / "provenance" / f"{release_id}.json")
+        if text is None or origin is None:
+            raise StoreError(
+                f"{folder / 'releases' / release_id}: its manifest or provenance is gone; remove this folder "
+                "and sync again"
+            )
+        artifact = json.loads(origin)["artifact"]
+        return Release(
+            model=model,
+            release_id=release_id,
+            manifest=Manifest.parse(text),
+            path=folder / "releases" / release_id,
+            artifact=Artifact.from_dict(artifact) if artifact else None,
+        )
+
+    def _folder(self, model: str) -> Path:
+        return self.root / checked_name("model", model)
+
+    def _release_ids(self, folder: Path) -> list[str]:
+        with store_errors_explained(folder):
+            try:
+                return sorted(entry.name for entry in os.scandir(folder / "releases") if entry.is_dir())
+            except FileNotFoundError:
+                return []
+
+
+def created_of(release_id: str) -> datetime:
+    """The date of creation in a release id."""
+    return datetime.strptime(release_id.partition("-")[0] + "+0000", "%Y%m%dT%H%M%SZ%z")
+
+
+def _identity(artifact: Artifact) -> str:
+    """A file name for exactly this artifact; the date is left out, as a copy of a listing may round it."""
+    identity = [artifact.uri, artifact.version_id, artifact.etag, artifact.size_bytes]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
+
+def _text_of(path: Path, *, strip: bool = True) -> str | None:
+    with store_errors_explained(path):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+    return text.strip() if strip else text
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,197 @@
+"""A tar archive as a stream: regular files and folders, and nothing else.
+
+The standard library parses each header; what a header may say is decided here. Links, devices, FIFOs, sparse
+files, unknown types, unsafe and repeated names are refused, so no filter has to make them harmless.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hybrid_provider.exceptions import ArtifactRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_BLOCK = tarfile.BLOCKSIZE
+_ZEROS = bytes(_BLOCK)
+_MAX_EXTENSION_BYTES = 1 << 20
+_FILES = {tarfile.REGTYPE, tarfile.AREGTYPE}
+_REFUSED = {
+    tarfile.LNKTYPE: "a hard link",
+    tarfile.SYMTYPE: "a symbolic link",
+    tarfile.CHRTYPE: "a character device",
+    tarfile.BLKTYPE: "a block device",
+    tarfile.FIFOTYPE: "a FIFO",
+    tarfile.CONTTYPE: "a contiguous file",
+    tarfile.GNUTYPE_SPARSE: "a sparse file",
+    tarfile.GNUTYPE_LONGLINK: "a link",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TarFile:
+    """One regular file of an archive; its bytes are read before the next one is asked for."""
+
+    name: str
+    size_bytes: int
+    chunks: Iterator[memoryview]
+
+
+@dataclass(slots=True)
+class _Extension:
+    """What pax and GNU headers say of the member that follows them."""
+
+    path: str | None = None
+    size_bytes: int | None = None
+
+
+def read_tar(chunks: Iterable[memoryview]) -> Iterator[TarFile]:
+    """The regular files of a tar archive (ustar, pax or GNU), in its order.
+
+    Folders are passed over: a release holds files, and the folders that they need.
+
+    Raises:
+        ArtifactRefused: It holds anything else, or is damaged or cut off; the message names the member.
+    """
+    stream = _Stream(chunks)
+    extension = _Extension()
+    while (header := stream.exactly(_BLOCK, "a header")) != _ZEROS:
+        member = _header(header)
+        if member.type in _EXTENSIONS:
+            _EXTENSIONS[member.type](extension, _extension_bytes(stream, member))
+            continue
+        name, size_bytes = extension.path or member.name, extension.size_bytes
+        size_bytes = member.size if size_bytes is None else size_bytes
+        extension = _Extension()
+        if member.type == tarfile.DIRTYPE or (member.type == tarfile.AREGTYPE and name.endswith("/")):
+            stream.skip(size_bytes, name)
+        elif member.type in _FILES:
+            yield TarFile(_plain(name), size_bytes, stream.pieces(size_bytes, name))
+            stream.skip(-size_bytes % _BLOCK, name)
+        else:
+            kind = _REFUSED.get(member.type, f"of type {member.type!r}")
+            raise ArtifactRefused(
+                f"member {name!r} is {kind}; pack regular files only (tar --dereference --hard-dereference)"
+            )
+    stream.only_zeros()
+
+
+def _header(block: bytes) -> tarfile.TarInfo:
+    try:
+        member = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+    except (tarfile.HeaderError, UnicodeDecodeError, ValueError) as error:
+        raise ArtifactRefused(f"the tar archive is damaged, or a name in it is not UTF-8: {error}") from error
+    if member.size < 0:
+        raise ArtifactRefused(f"member {member.name!r} has a negative size")
+    return member
+
+
+def _plain(name: str) -> str:
+    """``tar -C folder .`` writes ``./name``; the rest of the grammar is the manifest's."""
+    while name.startswith("./"):
+        name = name[2:]
+    return name
+
+
+def _extension_bytes(stream: _Stream, member: tarfile.TarInfo) -> bytes:
+    if member.size > _MAX_EXTENSION_BYTES:
+        raise ArtifactRefused(f"a header of {member.size} bytes for one member is refused")
+    text = stream.exactly(member.size, "a long header")
+    stream.skip(-member.size % _BLOCK, "a long header")
+    return text
+
+
+def _gnu_long_name(extension: _Extension, text: bytes) -> None:
+    try:
+        extension.path = text.rstrip(b"\0").decode()
+    except UnicodeDecodeError as error:
+        raise ArtifactRefused(f"a name in the tar archive is not UTF-8: {error}") from error
+
+
+def _pax(extension: _Extension, text: bytes) -> None:
+    """Take path and size from ``length key=value`` records; dates, owners and attributes do not matter."""
+    for key, value in _pax_records(text):
+        if key == "path":
+            extension.path = value
+        elif key == "size":
+            if not value.isascii() or not value.isdigit():
+                raise ArtifactRefused(f"a pax header gives the size {value[:40]!r}")
+            extension.size_bytes = int(value)
+        elif key.startswith("GNU.sparse") or key == "SCHILY.realsize":
+            raise ArtifactRefused(
+                f"member {extension.path!r} is a sparse file; pack it with tar without --sparse"
+            )
+        elif key == "hdrcharset" and value == "BINARY":
+            raise ArtifactRefused("a name in the tar archive is not UTF-8")
+
+
+def _pax_global(extension: _Extension, text: bytes) -> None:  # noqa: ARG001 - the signature of its siblings
+    for key, _ in _pax_records(text):
+        if key in {"path", "size", "linkpath", "hdrcharset"} or key.startswith("GNU.sparse"):
+            raise ArtifactRefused(f"a global pax header that sets {key!r} for all members is refused")
+
+
+def _pax_records(text: bytes) -> Iterator[tuple[str, str]]:
+    while text:
+        digits, space, _ = text.partition(b" ")
+        length = int(digits) if digits.isdigit() and len(digits) < 10 else 0  # noqa: PLR2004 - digits of 1 MiB and more
+        record, text = text[:length], text[length:]
+        key, equals, value = record[len(digits) + 1 : -1].partition(b"=")
+        if not space or not equals or not record.endswith(b"\n") or len(record) != length:
+            raise ArtifactRefused("a pax header of the tar archive is damaged")
+        try:
+            yield key.decode(), value.decode()
+        except UnicodeDecodeError:
+            # Attributes (xattr) may be binary; a name may not.
+            if key in {b"path", b"size"}:
+                raise ArtifactRefused("a name in the tar archive is not UTF-8") from None
+
+
+_EXTENSIONS: dict[bytes, Callable[[_Extension, bytes], None]] = {
+    tarfile.GNUTYPE_LONGNAME: _gnu_long_name,
+    tarfile.XHDTYPE: _pax,
+    tarfile.SOLARIS_XHDTYPE: _pax,
+    tarfile.XGLTYPE: _pax_global,
+}
+
+
+class _Stream:
+    """Takes exact amounts from a sequence of chunks without copying file contents."""
+
+    def __init__(self, chunks: Iterable[memoryview]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = memoryview(b"")
+
+    def pieces(self, size_bytes: int, name: str) -> Iterator[memoryview]:
+        """The next ``size_bytes``, as views of the chunks that they came in."""
+        while size_bytes:
+            if not self._rest:
+                self._next(name)
+            piece, self._rest = self._rest[:size_bytes], self._rest[size_bytes:]
+            size_bytes -= len(piece)
+            yield piece
+
+    def exactly(self, size_bytes: int, what: str) -> bytes:
+        return b"".join(self.pieces(size_bytes, what))
+
+    def skip(self, size_bytes: int, name: str) -> None:
+        for _ in self.pieces(size_bytes, name):
+            pass
+
+    def only_zeros(self) -> None:
+        while True:
+            if any(self._rest):
+                raise ArtifactRefused("something follows the end of the tar archive; pack it again")
+            try:
+                self._rest = next(self._chunks)
+            except StopIteration:
+                return
+
+    def _next(self, name: str) -> None:
+        try:
+            self._rest = next(self._chunks)
+        except StopIteration:
+            raise ArtifactRefused(f"the tar archive is cut off in {name!r}; upload it again") from None

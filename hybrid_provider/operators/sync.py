@@ -1,0 +1,133 @@
+"""Brings a model artifact from cloud storage into the on-premises store."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, conf
+
+from hybrid_provider._explained import explained
+from hybrid_provider.artifacts.progress import in_units
+from hybrid_provider.artifacts.source import ArtifactSource
+from hybrid_provider.artifacts.store import ReleaseStore
+from hybrid_provider.artifacts.sync import SyncResult, sync
+from hybrid_provider.hooks.aws import aws_access
+from hybrid_provider.names import checked_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from os import PathLike
+
+    from airflow.sdk import Context
+
+    from hybrid_provider.artifacts.progress import Progress
+    from hybrid_provider.artifacts.release import ReleaseDict
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class ModelArtifactSyncOperator(BaseOperator):
+    """Read an artifact once, verify it, and keep it as a release.
+
+    The same artifact again is a matter of milliseconds, and the same files always have the same release.
+
+    Args:
+        model_name: The model; letters, digits, ``.``, ``_`` and ``-``.
+        artifact: What the training operator or the sensor returned, an artifact's dict, or a URI:
+            ``s3://bucket/path/model.tar.gz``, or a prefix of objects with a ``/`` at its end. Templated.
+        store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
+        expected_sha256: Of the object as it is in the cloud; another is refused. Templated.
+        aws_conn_id: As in the amazon provider.
+        region_name: As in the amazon provider.
+        verify: As in the amazon provider.
+        botocore_config: As in the amazon provider.
+
+    Returns:
+        A :class:`~hybrid_provider.artifacts.release.ReleaseDict`, which the deploy operator takes as it is.
+    """
+
+    template_fields: Sequence[str] = (
+        "artifact",
+        "store_root",
+        "expected_sha256",
+        "aws_conn_id",
+        "region_name",
+    )
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        artifact: object,
+        store_root: str | PathLike[str] | None = None,
+        expected_sha256: str | None = None,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model_name = model_name
+        self.artifact = artifact
+        self.store_root = store_root
+        self.expected_sha256 = expected_sha256
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.botocore_config = botocore_config
+
+    @explained
+    def execute(self, context: Context) -> ReleaseDict:
+        """Sync, with a line in the log every few seconds."""
+        checked_name("model", self.model_name)
+        source = ArtifactSource.read(self.artifact)
+        access = aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
+        store = ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
+        self.log.info("Syncing %s into %s as a release of model %s", source.uri, store.root, self.model_name)
+        result = sync(
+            access,
+            source.artifact or source.uri,
+            self.model_name,
+            store,
+            progress=_every(SECONDS_BETWEEN_LINES, lambda progress: self.log.info("%s", progress)),
+            expected_sha256=self.expected_sha256,
+            created=source.created,
+            provenance={"training": source.training, "run": _run(context)},
+        )
+        self.log.info("%s", _summary(result))
+        return result.release.to_dict(seconds=result.seconds, reused_bytes=result.reused_bytes)
+
+
+def _every(seconds: float, report: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Call ``report`` with the first progress that comes ``seconds`` or more after the last that it got."""
+    due = time.monotonic() + seconds
+
+    def throttled(progress: Progress) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            report(progress)
+            due = time.monotonic() + seconds
+
+    return throttled
+
+
+def _run(context: Context) -> Mapping[str, str]:
+    """Which task made the release."""
+    instance = context["ti"]
+    return {"dag_id": instance.dag_id, "task_id": instance.task_id, "run_id": instance.run_id}
+
+
+def _summary(result: SyncResult) -> str:
+    release = result.release
+    how = (
+        f"was in the store already ({result.seconds * 1000:.0f} ms)"
+        if result.reused_bytes
+        else f"synced and verified in {result.seconds:.1f} s"
+    )
+    return (
+        f"Release {release.release_id} {how}: {len(release.manifest.files)} files, "
+        f"{in_units(release.manifest.size_bytes)}, digest {release.digest[:12]}, in {release.path}"
+    )

@@ -1,0 +1,67 @@
+"""What lies at a URI, asked of a real S3 server."""
+
+from __future__ import annotations
+
+import pytest
+
+from hybrid_provider.artifacts.artifact import Artifact
+from hybrid_provider.artifacts.s3 import describe
+from hybrid_provider.exceptions import ArtifactNotFound, ArtifactUnavailable, ConfigurationError
+from tests.integration.s3server import Bucket, access_to, serving_s3
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    with serving_s3(tmp_path_factory.mktemp("s3")) as bucket:
+        yield bucket
+
+
+def test_an_object_is_described_by_what_s3_says_of_it(bucket: Bucket):
+    etag = bucket.put("one/model.tar.gz", b"twelve bytes")
+    artifact = describe(bucket.access, bucket.uri("one/model.tar.gz"))
+    assert (artifact.size_bytes, artifact.etag, artifact.version_id) == (12, etag, None)
+    assert artifact.last_modified.tzinfo is not None
+    assert Artifact.from_dict(artifact.to_dict()) == artifact
+
+
+def test_a_prefix_is_described_by_all_its_objects_and_no_folder_markers(bucket: Bucket):
+    bucket.put("many/model/weights.bin", b"12345")
+    bucket.put("many/model/deep/config.json", b"{}")
+    bucket.put("many/model-other/weights.bin", b"not ours")
+    before = describe(bucket.access, bucket.uri("many/model/"))
+    assert before.size_bytes == 7
+    assert before.is_prefix
+    bucket.put("many/model/deep/config.json", b"[]")
+    after = describe(bucket.access, bucket.uri("many/model/"))
+    assert after.etag != before.etag
+
+
+@pytest.mark.parametrize("path", ["absent/model.tar.gz", "absent/"])
+def test_nothing_at_the_uri_is_not_found(bucket: Bucket, path):
+    with pytest.raises(ArtifactNotFound, match=path):
+        describe(bucket.access, bucket.uri(path))
+
+
+@pytest.mark.parametrize("path", ["empty/model.tar.gz", "empty/"])
+def test_empty_objects_are_no_artifact(bucket: Bucket, path):
+    bucket.put("empty/model.tar.gz", b"")
+    with pytest.raises(ArtifactNotFound, match="SM_MODEL_DIR"):
+        describe(bucket.access, bucket.uri(path))
+
+
+@pytest.mark.parametrize("path", ["model.tar.gz", "model/"])
+def test_a_bucket_that_is_not_there_is_named(bucket: Bucket, path):
+    with pytest.raises(ConfigurationError, match=r"s3://nowhere/.*bucket does not exist"):
+        describe(bucket.access, f"s3://nowhere/{path}")
+
+
+def test_wrong_credentials_are_explained(bucket: Bucket):
+    stranger = access_to(bucket.endpoint, access_key="AKIASTRANGER", secret_key="wrong")
+    with pytest.raises(ConfigurationError, match="aws connection"):
+        describe(stranger, bucket.uri("one/"))
+
+
+def test_a_server_that_is_down_is_worth_a_retry(bucket: Bucket):
+    nobody = access_to("http://127.0.0.1:1")
+    with pytest.raises(ArtifactUnavailable, match="cannot be reached"):
+        describe(nobody, bucket.uri("one/model.tar.gz"))
