@@ -1,7 +1,7 @@
 """The embedded cloud in a container: it listens on the container's own address, under the container's name.
 
 Everywhere else the emulator listens on loopback only; here only the other containers reach it, because none
-of its ports is published. What its clients need to know is in ``<folder>/cloud.json`` once everything answers.
+of its ports is published. What its clients need is in ``<folder>/cloud.json`` once everything answers.
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ def main() -> int:
         description.write_text(
             json.dumps({"environment": emulator.environment, "role_arn": emulator.role_arn})
         )
-        print(
-            f"the embedded cloud is up; its S3 is {emulator.environment['AWS_ENDPOINT_URL_S3']}", flush=True
-        )
+        print(f"the cloud is up; its S3 is {emulator.environment['AWS_ENDPOINT_URL_S3']}", flush=True)
         signal.sigwait(signals)
         description.unlink()
     return 0

@@ -100,7 +100,7 @@ def connections(emulator: Emulator) -> dict[str, str]:
 
 
 def aws_connection(environment: Mapping[str, str], role_arn: str) -> dict[str, Any]:
-    """An ordinary ``aws`` connection: credentials, region, execution role, and where jobs leave their output."""
+    """An ordinary ``aws`` connection: credentials, region, execution role, and where jobs leave output."""
     return {
         "conn_type": "aws",
         "login": environment["AWS_ACCESS_KEY_ID"],
