@@ -111,12 +111,13 @@ class StoredObject:
     last_modified: datetime
 
 
-def describe(access: AwsAccess, uri: str) -> Artifact:
+def describe(access: AwsAccess, uri: str, *, version_id: str | None = None) -> Artifact:
     """The artifact that is at ``uri`` now.
 
     Args:
         access: The AWS account.
         uri: An object, or with a ``/`` at its end a prefix of objects.
+        version_id: An older version of the object; None takes the newest.
 
     Raises:
         ArtifactNotFound: There is nothing at the URI, or nothing but empty objects.
@@ -124,13 +125,15 @@ def describe(access: AwsAccess, uri: str) -> Artifact:
         ConfigurationError: The URI is malformed, the bucket is not there, or reading it is not allowed.
     """
     location = S3Location.parse(uri)
-    return artifact_of(location, stored_objects(access, location))
+    return artifact_of(location, stored_objects(access, location, version_id=version_id))
 
 
-def stored_objects(access: AwsAccess, location: S3Location) -> tuple[StoredObject, ...]:
+def stored_objects(
+    access: AwsAccess, location: S3Location, *, version_id: str | None = None
+) -> tuple[StoredObject, ...]:
     """The object at ``location``, or those under it by key; errors as of :func:`describe`."""
     with s3_errors_explained(access, location):
-        found = _listed(access, location) if location.is_prefix else (_head(access, location),)
+        found = _listed(access, location) if location.is_prefix else (_head(access, location, version_id),)
     if not found:
         raise ArtifactNotFound(
             f"there is no object under {location}; check the URI, or wait until training has ended"
@@ -159,8 +162,11 @@ def artifact_of(location: S3Location, objects: Sequence[StoredObject]) -> Artifa
     )
 
 
-def _head(access: AwsAccess, location: S3Location) -> StoredObject:
-    head = access.client("s3").head_object(Bucket=location.bucket, Key=location.key)
+def _head(access: AwsAccess, location: S3Location, version_id: str | None) -> StoredObject:
+    wanted = {"Bucket": location.bucket, "Key": location.key}
+    if version_id is not None:
+        wanted["VersionId"] = version_id
+    head = access.client("s3").head_object(**wanted)
     version = head.get("VersionId")
     return StoredObject(
         location=location,

@@ -50,14 +50,17 @@ class Ran:
 def run_dag(place, capfd):
     """Runs a DAG to its end by ``dag.test()``, in this process."""
 
-    def run(dag_id: str, conf: dict[str, Any] | None = None) -> Ran:
+    def run(dag_id: str, conf: dict[str, Any] | None = None, *, retries: int | None = None) -> Ran:
         from airflow.dag_processing.dagbag import DagBag
 
         bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
         if bag.import_errors:
             pytest.fail(str(bag.import_errors))
+        dag = bag.dags[dag_id]
+        for task in dag.tasks:
+            task.retries = task.retries if retries is None else retries
         capfd.readouterr()
-        dag_run = bag.dags[dag_id].test(run_conf=conf)
+        dag_run = dag.test(run_conf=conf)
         instances = dag_run.get_task_instances()
         return Ran(
             state=str(dag_run.state),

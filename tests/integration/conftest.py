@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hybrid_provider.emulator import Emulator
+from tests.integration.s3bucket import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,3 +18,17 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """One embedded cloud with two hosts for all tests: use bucket and job names of your own."""
     with Emulator(tmp_path_factory.mktemp("emulator"), hosts=2, model="digits") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def bucket(emulator: Emulator) -> Bucket:
+    """A bucket of the emulated S3 for the tests of artifacts: use keys of your own."""
+    environment = emulator.environment
+    bucket = Bucket(
+        name="artifacts",
+        endpoint=environment["AWS_ENDPOINT_URL_S3"],
+        access_key=environment["AWS_ACCESS_KEY_ID"],
+        secret_key=environment["AWS_SECRET_ACCESS_KEY"],
+    )
+    bucket.access.client("s3").create_bucket(Bucket=bucket.name)
+    return bucket

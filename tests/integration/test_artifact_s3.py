@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from hybrid_provider.artifacts.artifact import Artifact
 from hybrid_provider.artifacts.s3 import describe
 from hybrid_provider.exceptions import ArtifactNotFound, ArtifactUnavailable, ConfigurationError
-from tests.integration.s3server import Bucket, access_to, serving_s3
 
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    with serving_s3(tmp_path_factory.mktemp("s3")) as bucket:
-        yield bucket
+if TYPE_CHECKING:
+    from tests.integration.s3bucket import Bucket
 
 
 def test_an_object_is_described_by_what_s3_says_of_it(bucket: Bucket):
@@ -56,12 +54,12 @@ def test_a_bucket_that_is_not_there_is_named(bucket: Bucket, path):
 
 
 def test_wrong_credentials_are_explained(bucket: Bucket):
-    stranger = access_to(bucket.endpoint, access_key="AKIASTRANGER", secret_key="wrong")
+    stranger = bucket.as_stranger()
     with pytest.raises(ConfigurationError, match="aws connection"):
         describe(stranger, bucket.uri("one/"))
 
 
 def test_a_server_that_is_down_is_worth_a_retry(bucket: Bucket):
-    nobody = access_to("http://127.0.0.1:1")
+    nobody = bucket.elsewhere("http://127.0.0.1:1")
     with pytest.raises(ArtifactUnavailable, match="cannot be reached"):
         describe(nobody, bucket.uri("one/model.tar.gz"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,17 +14,13 @@ from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.artifacts.transfer import TransferPolicy
 from hybrid_provider.exceptions import ArtifactChanged, ArtifactNotFound, ArtifactRefused, ConfigurationError
-from tests.integration.s3server import Bucket, access_to, serving_s3
+
+if TYPE_CHECKING:
+    from tests.integration.s3bucket import Bucket
 
 SMALL_PARTS = TransferPolicy(part_bytes=64 << 10, parts_in_flight=3)
 WEIGHTS = os.urandom(1 << 20)
 FILES = {"model.onnx": WEIGHTS, "code/inference.py": b"print('hello')\n", "empty": b""}
-
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    with serving_s3(tmp_path_factory.mktemp("s3")) as bucket:
-        yield bucket
 
 
 @pytest.fixture
@@ -84,7 +81,7 @@ def test_a_second_sync_reads_nothing(bucket: Bucket, store):
     bucket.put("twice/model.tar.gz", packed(FILES))
     artifact = describe(bucket.access, bucket.uri("twice/model.tar.gz"))
     first = sync(bucket.access, artifact, "digits", store)
-    second = sync(access_to("http://127.0.0.1:1"), artifact, "digits", store)
+    second = sync(bucket.elsewhere("http://127.0.0.1:1"), artifact, "digits", store)
     assert second.release == first.release
     assert (first.reused_bytes, second.reused_bytes) == (0, artifact.size_bytes)
 
@@ -114,7 +111,7 @@ def test_an_object_removed_while_it_is_read_is_not_found(bucket: Bucket, store):
     bucket.put("removed/model.tar.gz", packed(FILES))
 
     def remove(progress):
-        bucket.access.client("s3").delete_object(Bucket=bucket.name, Key="removed/model.tar.gz")
+        bucket.delete("removed/model.tar.gz")
 
     with pytest.raises(ArtifactNotFound, match="removed"):
         sync(
@@ -153,7 +150,7 @@ def test_an_archive_with_another_checksum_than_expected_is_refused(bucket: Bucke
 def test_wrong_credentials_are_explained_and_leave_nothing(bucket: Bucket, store):
     bucket.put("secret/model.onnx", WEIGHTS)
     artifact = describe(bucket.access, bucket.uri("secret/model.onnx"))
-    stranger = access_to(bucket.endpoint, access_key="AKIASTRANGER", secret_key="wrong")
+    stranger = bucket.as_stranger()
     with pytest.raises(ConfigurationError, match="access denied"):
         sync(stranger, artifact, "digits", store)
     assert left_over(store) == []

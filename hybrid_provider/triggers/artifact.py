@@ -1,0 +1,116 @@
+"""Waits for a model artifact in the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from hybrid_provider.artifacts.arrival import Awaited
+from hybrid_provider.artifacts.artifact import Artifact, ArtifactDict
+from hybrid_provider.exceptions import ArtifactUnavailable, HybridError
+from hybrid_provider.hooks.aws import aws_access
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from hybrid_provider.aws import AwsAccess
+
+
+class ModelArtifactTrigger(BaseTrigger):
+    """Look each ``poke_interval`` until the artifact has arrived or the deadline is there.
+
+    It keeps the deadline itself: a trigger that Airflow times out cannot say what it was waiting for.
+    The event is ``{"artifact": …}``, or ``{"error": …, "timed_out": …}``.
+
+    Args:
+        uri: Of an object, or of a prefix of objects.
+        expected: The artifact that must be there; None takes any that stands still.
+        newer_than: ISO 8601; one written then or before does not count.
+        deadline: Seconds since the epoch.
+        poke_interval: Seconds between two looks.
+        aws_conn_id: As in the amazon provider.
+        region_name: As in the amazon provider.
+        verify: As in the amazon provider.
+        botocore_config: As in the amazon provider.
+    """
+
+    def __init__(
+        self,
+        *,
+        uri: str,
+        expected: ArtifactDict | None,
+        newer_than: str | None,
+        deadline: float,
+        poke_interval: float,
+        aws_conn_id: str | None,
+        region_name: str | None,
+        verify: bool | str | None,
+        botocore_config: dict[str, Any] | None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # of BaseTrigger, which has no annotations
+        self.uri = uri
+        self.expected = expected
+        self.newer_than = newer_than
+        self.deadline = deadline
+        self.poke_interval = poke_interval
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.botocore_config = botocore_config
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The class and its arguments."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "uri": self.uri,
+            "expected": self.expected,
+            "newer_than": self.newer_than,
+            "deadline": self.deadline,
+            "poke_interval": self.poke_interval,
+            "aws_conn_id": self.aws_conn_id,
+            "region_name": self.region_name,
+            "verify": self.verify,
+            "botocore_config": self.botocore_config,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event."""
+        try:
+            yield TriggerEvent(await self._wait())
+        except HybridError as error:
+            yield TriggerEvent({"error": str(error), "timed_out": False})
+
+    async def _wait(self) -> dict[str, Any]:
+        awaited = self._awaited()
+        # Both the connection and boto3 block; Airflow's comms take calls from other threads.
+        access = await asyncio.to_thread(
+            aws_access, self.aws_conn_id, self.region_name, self.verify, self.botocore_config
+        )
+        before: Artifact | None = None
+        while True:
+            now = await self._look(awaited, access)
+            if now is not None and awaited.arrived(now, before):
+                return {"artifact": now.to_dict()}
+            before = now
+            left = self.deadline - time.time()
+            if left <= 0:
+                state = f"{now.size_bytes} bytes there, not stable or too old" if now else "nothing there"
+                return {"error": f"{self.uri} did not arrive in time: {state}", "timed_out": True}
+            await asyncio.sleep(min(self.poke_interval, left))
+
+    async def _look(self, awaited: Awaited, access: AwsAccess) -> Artifact | None:
+        try:
+            return await asyncio.to_thread(awaited.look, access)
+        except ArtifactUnavailable as error:
+            self.log.warning("%s", error)
+            return None
+
+    def _awaited(self) -> Awaited:
+        return Awaited(
+            uri=self.uri,
+            expected=Artifact.from_dict(self.expected) if self.expected else None,
+            newer_than=datetime.fromisoformat(self.newer_than) if self.newer_than else None,
+        )

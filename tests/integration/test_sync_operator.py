@@ -1,0 +1,118 @@
+"""The sync operator, given what tasks before it return, against a real S3."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from hybrid_provider.artifacts.s3 import describe
+from hybrid_provider.exceptions import ArtifactChanged
+from hybrid_provider.operators import sync as module
+from hybrid_provider.operators.sync import ModelArtifactSyncOperator
+from tests.integration.airflow_task import aws_connection, task_context
+
+if TYPE_CHECKING:
+    from tests.integration.s3bucket import Bucket
+
+
+@pytest.fixture
+def artifact(bucket: Bucket, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(bucket))
+    bucket.put("operator/model.onnx", b"weights")
+    return describe(bucket.access, bucket.uri("operator/model.onnx"))
+
+
+def run(artifact, tmp_path, **arguments):
+    arguments = {"store_root": str(tmp_path / "store"), **arguments}
+    operator = ModelArtifactSyncOperator(task_id="sync", model_name="digits", artifact=artifact, **arguments)
+    return operator.execute(task_context())
+
+
+def test_it_returns_a_release_that_json_can_carry(artifact, tmp_path):
+    release = run(artifact.to_dict(), tmp_path)
+    assert json.loads(json.dumps(release)) == release
+    assert Path(release["path"], "model.onnx").read_bytes() == b"weights"
+    assert (release["model"], release["files"], release["size_bytes"]) == ("digits", 1, 7)
+    assert release["artifact"] == artifact.to_dict()
+    assert release["reused_bytes"] == 0
+
+
+def test_training_output_dates_the_release(artifact, tmp_path):
+    ended = artifact.last_modified + timedelta(days=1)
+    training = {
+        "job": "digits-1",
+        "artifact": artifact.to_dict(),
+        "ended": ended.isoformat(),
+        "metrics": {"acc": 0.9},
+    }
+    release = run(training, tmp_path)
+    assert release["release_id"].startswith(f"{ended:%Y%m%dT%H%M%SZ}-")
+    provenance = json.loads((tmp_path / f"store/digits/provenance/{release['release_id']}.json").read_text())
+    assert provenance["training"]["metrics"] == {"acc": 0.9}
+    assert provenance["run"]["dag_id"] == "retrain"
+
+
+@pytest.mark.parametrize("render", [str, json.dumps, lambda value: value["uri"]], ids=["str", "json", "uri"])
+def test_an_artifact_that_jinja_made_a_string_is_the_same_artifact(artifact, tmp_path, render):
+    assert run(render(artifact.to_dict()), tmp_path)["artifact"] == artifact.to_dict()
+
+
+def test_the_store_is_where_the_configuration_says(artifact, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__HYBRID__STORE_ROOT", str(tmp_path / "configured"))
+    assert Path(run(artifact.to_dict(), tmp_path, store_root=None)["path"]).is_relative_to(
+        tmp_path / "configured"
+    )
+
+
+def test_the_second_run_finds_the_release(artifact, tmp_path):
+    first, second = (run(artifact.to_dict(), tmp_path) for _ in range(2))
+    assert second["release_id"] == first["release_id"]
+    assert second["reused_bytes"] == artifact.size_bytes
+
+
+def test_a_long_transfer_is_not_silent(artifact, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0)
+    run(artifact.to_dict(), tmp_path)
+    log = capsys.readouterr().out
+    assert "7 B of 7 B" in log
+    assert "synced and verified" in log
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("s3://artifacts/operator/absent.bin", "absent.bin"),
+        ("s3://nowhere/model.tar.gz", "bucket does not exist"),
+        ("/tmp/model.tar.gz", "s3://bucket/path"),
+        (None, "returned nothing"),
+        ("{'uri': open('/etc/passwd')}", "render_template_as_native_obj"),
+        ({"uri": "s3://artifacts/model.onnx"}, "size_bytes"),
+    ],
+)
+def test_a_mistake_fails_the_task_at_once_with_one_message(artifact, tmp_path, given, named):
+    with pytest.raises(AirflowFailException, match=named) as failure:
+        run(given, tmp_path)
+    assert failure.value.__cause__ is None
+    assert failure.value.__context__ is None
+
+
+def test_a_model_name_that_climbs_is_refused(artifact, tmp_path):
+    operator = ModelArtifactSyncOperator(task_id="sync", model_name="../etc", artifact=artifact.to_dict())
+    with pytest.raises(AirflowFailException, match=r"\.\./etc"):
+        operator.execute(task_context())
+
+
+def test_a_connection_that_is_not_there_is_named(artifact, tmp_path):
+    with pytest.raises(AirflowFailException, match="aws connection 'nobody'"):
+        run(artifact.to_dict(), tmp_path, aws_conn_id="nobody")
+
+
+def test_an_artifact_replaced_since_training_is_worth_a_retry(bucket: Bucket, artifact, tmp_path):
+    bucket.put("operator/model.onnx", b"other weights")
+    with pytest.raises(ArtifactChanged, match="replaced"):
+        run(artifact.to_dict(), tmp_path)
