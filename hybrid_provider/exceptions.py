@@ -22,8 +22,10 @@
     │   ├── TargetUnreachable       no connection, or it was lost
     │   ├── TargetRefused           wrong host key, user or credentials
     │   ├── TargetNotReady          a disk, folder or tool that is missing on the target
+    │   ├── TargetLocked            another rollout works on the target
     │   └── TargetFailed            staging, verification, activation or a probe failed on the target
     └── RolloutError                the rollout ended in another state than SUCCEEDED
+        └── RolloutPostponed        targets were unreachable or locked before anything was switched
 
 ``retryable`` says whether the same call may work later with nothing changed by a person. The shell
 turns a retryable error into a task failure that Airflow retries, and any other into one that it does not.
@@ -131,9 +133,21 @@ class TargetNotReady(TargetError):
     """A disk, folder, permission or tool that the release needs is missing on the target."""
 
 
+class TargetLocked(TargetError):
+    """Another rollout works on the target."""
+
+    retryable = True
+
+
 class TargetFailed(TargetError):
     """Staging, verification, activation or a probe failed on the target."""
 
 
 class RolloutError(HybridError):
     """The rollout ended in another state than SUCCEEDED; the message lists each target's."""
+
+
+class RolloutPostponed(RolloutError):
+    """Targets were unreachable or locked before anything was switched; the same deploy may work later."""
+
+    retryable = True

@@ -1,0 +1,135 @@
+"""The ``ssh`` connections of the ssh provider as targets, with three further extras of ours.
+
+``base_folder``, ``reload_command`` and ``probe_url`` go before the operator's arguments of the same names.
+"""
+
+from __future__ import annotations
+
+import getpass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from hybrid_provider.exceptions import ConfigurationError
+from hybrid_provider.names import checked_name
+from hybrid_provider.rollout.probe import checked_url
+from hybrid_provider.targets.shell import checked_folder
+from hybrid_provider.targets.ssh import SshAddress, SshTarget
+from hybrid_provider.targets.target import Placement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airflow.sdk import Connection
+
+_SSH_PORT = 22
+_KEY_KINDS = ("ssh-", "ecdsa-", "sk-")
+
+
+def ssh_target(conn_id: str) -> SshTarget:
+    """The host of an ``ssh`` connection, as a target of the connection's name.
+
+    Raises:
+        InvalidName: The connection's id or host is outside the grammar.
+        ConfigurationError: There is no such connection, it switches off the check of the host's key, or no
+            key is known for the host.
+    """
+    checked_name("target", conn_id)
+    try:
+        connection = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise ConfigurationError(
+            f"ssh connection {conn_id!r} does not exist; add it under Admin, Connections, or with "
+            f"`airflow connections add {conn_id} --conn-type ssh --conn-host … --conn-login …`"
+        ) from None
+    if not connection.host:
+        raise ConfigurationError(f"ssh connection {conn_id!r} names no host; fill in its host")
+    extra = connection.extra_dejson
+    return SshTarget(name=conn_id, address=_address(conn_id, connection, extra), placement=_placement(extra))
+
+
+def _address(conn_id: str, connection: Connection, extra: Mapping[str, Any]) -> SshAddress:
+    host, port = str(connection.host), connection.port or _SSH_PORT
+    if extra.get("key_file") and extra.get("private_key"):
+        raise ConfigurationError(f"ssh connection {conn_id!r} has key_file and private_key; give one of them")
+    return SshAddress(
+        host=host,
+        port=port,
+        user=connection.login or getpass.getuser(),
+        host_keys=_host_keys(conn_id, host, port, extra),
+        key_file=Path(extra["key_file"]).expanduser() if extra.get("key_file") else None,
+        private_key=extra.get("private_key"),
+        passphrase=extra.get("private_key_passphrase"),
+        password=connection.password,
+        connect_timeout=_duration(conn_id, extra, "conn_timeout", 10),
+        command_timeout=_duration(conn_id, extra, "cmd_timeout", 60),
+    )
+
+
+def _placement(extra: Mapping[str, Any]) -> Placement:
+    base_folder, probe_url = extra.get("base_folder"), extra.get("probe_url")
+    return Placement(
+        base_folder=checked_folder(str(base_folder)) if base_folder else None,
+        reload_command=extra.get("reload_command") or None,
+        probe_url=checked_url(str(probe_url)) if probe_url else None,
+    )
+
+
+def _host_keys(conn_id: str, host: str, port: int, extra: Mapping[str, Any]) -> tuple[str, ...]:
+    """The connection's host key, else what a known_hosts file has."""
+    for switch in ("no_host_key_check", "ignore_hostkey_verification", "allow_host_key_change"):
+        if str(extra.get(switch, "false")).lower() == "true":
+            raise ConfigurationError(
+                f"ssh connection {conn_id!r} sets {switch}, and a model is not sent to a host that nobody "
+                f"can tell from another; take {switch} out and give host_key"
+            )
+    if extra.get("host_key"):
+        return tuple(_key_lines(str(extra["host_key"])))
+    file = Path(extra.get("known_hosts") or "~/.ssh/known_hosts").expanduser()
+    keys = _from_known_hosts(file, host, port)
+    if not keys:
+        raise ConfigurationError(
+            f"ssh connection {conn_id!r} has no host_key, and {file} knows none for {host} port {port}; read "
+            f"it with `ssh-keyscan -p {port} -t ed25519 {host}`, compare it with the host's own, and put it "
+            "into the connection's extra as host_key"
+        )
+    return keys
+
+
+def _key_lines(text: str) -> Iterator[str]:
+    """Keys from lines such as ``ssh-ed25519 AAAA…``, with or without ssh-keyscan's name before."""
+    for line in text.splitlines():
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        kinds = [index for index, word in enumerate(words) if word.startswith(_KEY_KINDS)]
+        # The ssh provider reads a key without its kind as RSA.
+        yield " ".join(words[kinds[0] : kinds[0] + 2]) if kinds else f"ssh-rsa {words[0]}"
+
+
+def _from_known_hosts(file: Path, host: str, port: int) -> tuple[str, ...]:
+    import asyncssh
+
+    if not file.is_file():
+        return ()
+    try:
+        known = asyncssh.read_known_hosts(str(file))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{file} cannot be read as known hosts: {error}") from None
+    keys = known.match(host, "", port)[0]
+    return tuple(key.export_public_key("openssh").decode().strip() for key in keys)
+
+
+def _duration(conn_id: str, extra: Mapping[str, Any], name: str, default_seconds: float) -> timedelta:
+    try:
+        seconds = float(extra.get(name) or default_seconds)
+    except (TypeError, ValueError):
+        seconds = 0
+    if seconds <= 0:
+        raise ConfigurationError(
+            f"ssh connection {conn_id!r}: {name} is {extra.get(name)!r}; give seconds above 0"
+        )
+    return timedelta(seconds=seconds)

@@ -1,0 +1,279 @@
+"""A target with a POSIX shell: over SSH or on this machine.
+
+::
+
+    <base>/<model>/current            → releases/<release id>
+                   releases/          one folder for each release, whole and verified
+                   manifests/         one file for each release; its SHA-256 is the release's digest
+                   state.json         what was committed last, and before
+                   .staging/ .activation/ .lease .lock
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from hybrid_provider.exceptions import (
+    TargetFailed,
+    TargetLocked,
+    TargetNotReady,
+    TargetUnreachable,
+)
+from hybrid_provider.targets.answers import disk_faults, locked_reason, read_phase, read_preflight
+from hybrid_provider.targets.shell import checked_folder, script
+from hybrid_provider.targets.target import Staged
+from hybrid_provider.targets.tarstream import parts_of, tar_stream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from hybrid_provider.targets.answers import Preflight
+    from hybrid_provider.targets.shell import Finished, Shell
+    from hybrid_provider.targets.target import Order, Placement, Readiness
+    from hybrid_provider.targets.tarstream import Parts
+
+DEFAULT_BASE_FOLDER: Final = "models"
+# How long one look at an activation may hold its connection.
+_PATIENCE: Final = timedelta(seconds=20)
+# The target's deadline is after the worker's, which so decides as long as it lives.
+_GRACE: Final = timedelta(seconds=5)
+_AGAIN: Final = timedelta(seconds=1)
+_NAPS_PER_SECOND: Final = 10
+# The phases of an activation that no other follows; in the second set the target is where it was before.
+_ENDS: Final = frozenset({"committed", "reverted", "refused", "stuck", "died", "none"})
+_UNCHANGED: Final = frozenset({"reverted", "refused", "none"})
+
+
+class PosixTarget:
+    """One POSIX target during one rollout; see :class:`hybrid_provider.targets.target.Target`."""
+
+    def __init__(self, shell: Shell, placement: Placement) -> None:
+        self._shell = shell
+        self._placement = placement
+        self._base = checked_folder(placement.base_folder or DEFAULT_BASE_FOLDER)
+        self._found: Preflight | None = None
+        self._activations = 0
+        self._token = ""
+
+    @property
+    def name(self) -> str:
+        """The target's name."""
+        return self._shell.name
+
+    @property
+    def host(self) -> str:
+        """The address that a probe asks."""
+        return self._shell.host
+
+    @property
+    def probe_url(self) -> str | None:
+        """The URL to probe here, where it is not the same for the whole fleet."""
+        return self._placement.probe_url
+
+    async def preflight(self, order: Order) -> Readiness:
+        """Find all faults in one go, undo an interrupted activation, and take the lease.
+
+        Raises:
+            TargetNotReady: What is missing, all of it in one message.
+            TargetLocked: Another rollout works on this target.
+        """
+        self._found = None
+        variables = {
+            **self._names(order),
+            **self._reload(order),
+            "wait": _NAPS_PER_SECOND * _seconds(_long(order)),
+            "ttl": _seconds(order.lease),
+        }
+        text = script("library", "reload", "heal", "preflight", variables=variables)
+        finished = await self._shell.run(text, limit=2 * _long(order))
+        found = read_preflight(self._checked(finished), order.release.digest)
+        if found.locked is not None:
+            raise TargetLocked(self.name, locked_reason(found.locked))
+        self._found = found if not found.faults else None
+        faults = [*found.faults]
+        if self._found and not found.readiness.present:
+            faults += disk_faults(order, self._parts(order), found.free_bytes)
+        if faults:
+            raise TargetNotReady(self.name, "; ".join(faults))
+        return found.readiness
+
+    async def stage(self, order: Order, progress: Callable[[int], None]) -> Staged:
+        """Bring the release, inert and verified.
+
+        Raises:
+            TargetFailed: It did not arrive whole; nothing of it is left on the target.
+        """
+        if self._preflight.readiness.present and await self._verified(order):
+            return Staged()
+        parts = self._parts(order)
+        try:
+            return await self._send(order, parts, progress)
+        except TargetFailed as failure:
+            # A linked file may have been changed since it was staged; then all bytes travel.
+            if not parts.linked or not failure.reason.startswith(("unproven", "unlinkable")):
+                raise
+        return await self._send(order, parts_of(order.release.manifest, None, None), progress)
+
+    async def activate(self, order: Order, release_id: str) -> None:
+        """Make a release that is there live until :meth:`commit`, :meth:`revert` or the healthy deadline.
+
+        Raises:
+            TargetFailed: It is not live; the one before is.
+        """
+        self._activations += 1
+        self._token = f"{self._found_epoch}-{self._activations}"
+        variables: dict[str, str | int] = {**self._names(order), "release": release_id, "token": self._token}
+        if release_id != order.release.release_id:
+            variables["digest"] = ""
+        activation = script("library", "reload", "activate", variables={**variables, **self._reload(order)})
+        finished = await self._shell.run(
+            script("library", "start", variables=variables),
+            stdin=_once(activation.encode()),
+            limit=_PATIENCE,
+        )
+        self._checked(finished)
+        await self._until(order, "active")
+
+    async def commit(self, order: Order) -> None:
+        """Keep what was activated.
+
+        Raises:
+            TargetFailed: The target has gone back already.
+            TargetUnreachable: It is not known whether it has.
+        """
+        await self._until(order, "committed", ask="commit")
+
+    async def revert(self, order: Order) -> None:
+        """Go back to what was live before :meth:`activate`; returns when that is so.
+
+        Raises:
+            TargetFailed: It could not go back.
+            TargetUnreachable: Nobody can ask; the target goes back by itself at its healthy deadline.
+        """
+        if self._token:
+            await self._until(order, "reverted", ask="revert")
+
+    async def finish(self, order: Order) -> None:
+        """Give the lease back and remove releases past ``keep_releases``."""
+        if self._found is not None:
+            variables = {**self._names(order), "keep": order.keep_releases}
+            await self._shell.run(script("library", "finish", variables=variables))
+
+    async def close(self) -> None:
+        """Close the shell's connection."""
+        await self._shell.close()
+
+    @property
+    def _found_epoch(self) -> int:
+        return self._preflight.epoch
+
+    @property
+    def _preflight(self) -> Preflight:
+        if self._found is None:
+            raise TargetNotReady(
+                self.name, "it was not found ready; the deploy begins again with a preflight"
+            )
+        return self._found
+
+    def _names(self, order: Order) -> dict[str, str | int]:
+        release = order.release
+        return {
+            "base": self._base,
+            "model": release.model,
+            "release": release.release_id,
+            "digest": release.digest,
+            "rollout": order.rollout,
+            "epoch": self._found.epoch if self._found else 0,
+        }
+
+    def _reload(self, order: Order) -> dict[str, str | int]:
+        return {
+            "reload": self._placement.reload_command or "",
+            "deadline": _seconds(order.healthy_deadline + _GRACE),
+        }
+
+    def _parts(self, order: Order) -> Parts:
+        found = self._preflight
+        return parts_of(order.release.manifest, found.manifest, found.readiness.current)
+
+    async def _verified(self, order: Order) -> bool:
+        """Whether the release that is there is still what was staged; reads all of it."""
+        finished = await self._shell.run(
+            script("library", "verify", variables=self._names(order)), limit=_long(order)
+        )
+        return finished.exit_code == 0
+
+    async def _send(self, order: Order, parts: Parts, progress: Callable[[int], None]) -> Staged:
+        release = order.release
+        stream = tar_stream(release.path, release.manifest, parts, progress)
+        try:
+            finished = await self._shell.run(
+                script("library", "stage", variables=self._names(order)), stdin=stream
+            )
+        except OSError as error:
+            raise TargetFailed(self.name, f"the release cannot be read on this worker: {error}") from None
+        self._checked(finished)
+        return Staged(bytes_sent=parts.sent_bytes, bytes_linked=parts.linked_bytes)
+
+    async def _until(self, order: Order, wanted: str, ask: str = "") -> None:
+        """Wait until the activation is in phase ``wanted``, over lost connections; explain any other end."""
+        variables = {
+            **self._names(order),
+            "token": self._token,
+            "ask": ask,
+            "wanted": " ".join(sorted({wanted, *_ENDS})),
+            "patience": _seconds(_PATIENCE),
+        }
+        text = script("library", "wait", variables=variables)
+        deadline = asyncio.get_running_loop().time() + _long(order).total_seconds()
+        while True:
+            try:
+                phase, reason = read_phase(self._checked(await self._shell.run(text, limit=2 * _PATIENCE)))
+            except TargetUnreachable:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(_AGAIN.total_seconds())
+                continue
+            if phase == wanted:
+                return
+            if phase == "died":
+                await self._recover(order)
+                phase, reason = "reverted", "the activation was killed on the target, and was undone"
+            if wanted == "reverted" and phase in _UNCHANGED:
+                return
+            if phase in _ENDS:
+                raise TargetFailed(self.name, reason or f"the activation ended as {phase}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise TargetFailed(self.name, f"the activation is still {phase} after {_long(order)}")
+
+    async def _recover(self, order: Order) -> None:
+        variables = {**self._names(order), **self._reload(order)}
+        text = script("library", "reload", "heal", "recover", variables=variables)
+        self._checked(await self._shell.run(text, limit=_long(order)))
+
+    def _checked(self, finished: Finished) -> str:
+        """What a script answered, or the reason it gave."""
+        *_, last = ["", *finished.stdout.splitlines()]
+        if last.startswith("fail "):
+            raise TargetFailed(self.name, last.removeprefix("fail ").strip())
+        if finished.exit_code != 0:
+            said = finished.stderr.strip().splitlines()[-3:]
+            raise TargetFailed(self.name, f"a script ended with {finished.exit_code}: {' '.join(said)}")
+        return finished.stdout
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+def _seconds(duration: timedelta) -> int:
+    """Whole seconds, which is what a shell can compare, and never none."""
+    return max(1, math.ceil(duration.total_seconds()))
+
+
+def _long(order: Order) -> timedelta:
+    """For what takes as long as two reload commands may, or as reading a release."""
+    return 2 * order.healthy_deadline + timedelta(minutes=1)

@@ -1,0 +1,69 @@
+# What all scripts share. POSIX sh with what dash and BusyBox have; variables in lower case come from the worker:
+# base, model, release, digest, rollout, epoch.
+umask 022
+
+# One line of the answer; `fail` is the last one.
+say() { printf '%s\n' "$*"; }
+fail() { say "fail $*"; exit 1; }
+nap() { sleep 0.1 2>/dev/null || sleep 1; }
+
+# Seconds that no clock correction moves, without starting a process where Linux has them.
+ticks() { { read -r up _ </proc/uptime && say "${up%%.*}"; } 2>/dev/null || date +%s; }
+
+# One value of state.json, which only record() writes.
+field() { sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" state.json 2>/dev/null; }
+
+live() {
+    link=$(readlink current 2>/dev/null)
+    case $link in releases/*) say "${link##*/}" ;; esac
+}
+
+# Everything written so far is on the disk after this; BusyBox may know only the plain form.
+flush() { sync -f . 2>/dev/null || sync; }
+
+# The swap is one rename: `ln -sf` would leave a moment without a link. Without a release there is no link.
+flip() {
+    if [ -n "$1" ]; then
+        rm -f .current.new && ln -s "releases/$1" .current.new && mv -T .current.new current && flush
+    else
+        rm -f current && flush
+    fi
+}
+
+# The lock dies with the processes that hold descriptor 9, whatever ends them. Short holders are waited for.
+lock() {
+    exec 9>>.lock || fail "cannot open the lock in $PWD"
+    tries=0
+    until flock -n 9; do
+        tries=$((tries + 1))
+        [ "$tries" -lt "${1:-20}" ] || return 1
+        nap
+    done
+}
+
+lease() {
+    holder= held=0 expires=0
+    [ ! -f .lease ] || read -r holder held expires <.lease
+}
+
+take_lease() {
+    printf '%s %s %s\n' "$1" "$2" "$3" >.lease.new && mv -f .lease.new .lease
+}
+
+# A worker that lost its lease, because it was thought dead, must not act on what it once knew.
+fenced() {
+    lease
+    [ "$holder" = "$rollout" ] && [ "$held" = "$epoch" ] && return
+    fail "superseded: rollout $holder (epoch $held) has taken this target over from $rollout (epoch $epoch)"
+}
+
+# A release appears whole, by one rename after its manifest; so having both, unchanged, is having it.
+# Going back, the worker knows no digest of the old release.
+present() {
+    [ -d "releases/$release" ] && [ -f "manifests/$release" ] || return 1
+    sum=$(sha256sum <"manifests/$release") || return 1
+    [ -z "$digest" ] || [ "${sum%% *}" = "$digest" ]
+}
+
+# The manifest's lines in the form of sha256sum -c.
+sums() { sed -n '2,$s/^\([0-9a-f]*\) [0-9]* \(.*\)$/\1  .\/\2/p' "$1"; }

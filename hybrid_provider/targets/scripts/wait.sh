@@ -1,0 +1,22 @@
+# Asks for `ask` (commit, revert or nothing) and waits up to `patience` seconds for one of the phases in `wanted`.
+cd -- "$base/$model" || fail "cannot enter $base/$model"
+file=.activation/phase-$token
+[ -z "$ask" ] || printf '' >".activation/$ask-$token" || fail "cannot write in $PWD/.activation"
+end=$(($(ticks) + patience))
+while :; do
+    phase= words=
+    [ ! -f "$file" ] || read -r phase words <"$file"
+    case " $wanted " in *" ${phase:-none} "*) break ;; esac
+    # The lock is free: the script was killed, or never began.
+    if lock 1; then
+        [ ! -f "$file" ] || read -r phase words <"$file"
+        case " $wanted " in *" ${phase:-none} "*) break ;; esac
+        phase=none
+        [ ! -f .activation/pending ] || phase=died
+        break
+    fi
+    exec 9>&-
+    [ "$(ticks)" -lt "$end" ] || break
+    nap
+done
+say "phase ${phase:-starting} $words"

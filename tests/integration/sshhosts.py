@@ -1,0 +1,241 @@
+"""Real SSH hosts for tests: OpenSSH's sshd, and Dropbear with BusyBox, each with a model's service beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hybrid_provider.targets.ssh import SshAddress, SshTarget
+from hybrid_provider.targets.target import Placement
+from tests.servers import free_port, require_program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Follows `current` when it is told to, as a model server does; `broken` in a release makes it answer 500.
+SERVICE = """
+import http.server, os, pathlib, signal, sys
+folder, port, pid_file = pathlib.Path(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])
+served = ["", False]
+def load(*_):
+    try:
+        served[0] = os.readlink(folder / "current").rpartition("/")[2]
+        served[1] = (folder / "current/broken").exists()
+    except OSError:
+        served[0] = ""
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(503 if not served[0] else 500 if served[1] else 200)
+        self.send_header("X-Release-Id", served[0])
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+signal.signal(signal.SIGHUP, load)
+load()
+server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+pid_file.write_text(str(os.getpid()))
+server.serve_forever()
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """One running host; HOME is shared by all of them, so the base folder is what tells them apart."""
+
+    name: str
+    port: int
+    http_port: int
+    key_file: Path
+    host_key: str
+    base: Path
+    pid_file: Path
+
+    @property
+    def address(self) -> SshAddress:
+        return SshAddress(
+            host="127.0.0.1",
+            port=self.port,
+            user="root",
+            host_keys=(self.host_key,),
+            key_file=self.key_file,
+        )
+
+    @property
+    def placement(self) -> Placement:
+        return Placement(
+            base_folder=str(self.base),
+            reload_command=self.reload_command,
+            probe_url=f"http://127.0.0.1:{self.http_port}/ping",
+        )
+
+    @property
+    def reload_command(self) -> str:
+        return f"kill -HUP $(cat {self.pid_file})"
+
+    @property
+    def target(self) -> SshTarget:
+        return SshTarget(name=self.name, address=self.address, placement=self.placement)
+
+    @property
+    def model(self) -> Path:
+        return self.base / "digits"
+
+    @property
+    def current(self) -> str | None:
+        link = self.model / "current"
+        return link.readlink().name if link.is_symlink() else None
+
+    def leftovers(self) -> list[str]:
+        """What a rollout that ended well may not leave behind."""
+        staging = self.model / ".staging"
+        found = [path.name for path in staging.iterdir()] if staging.exists() else []
+        return found + [path.name for path in self.model.glob(".activation/pending")]
+
+    def lock_is_free(self) -> bool:
+        return subprocess.run(["flock", "-n", self.model / ".lock", "true"], check=False).returncode == 0
+
+
+def make_key(path: Path) -> str:
+    """An ed25519 key pair; returns the public line."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return " ".join(path.with_suffix(".pub").read_text().split()[:2])
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except ConnectionRefusedError:
+            if process.poll() is not None:
+                raise RuntimeError(f"the server on port {port} ended with {process.returncode}") from None
+            time.sleep(0.02)
+        else:
+            return
+
+
+@contextmanager
+def running(command: list[str | Path], port: int, **popen) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **popen)
+    try:
+        wait_for_port(port, process)
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def service(host: Host) -> Iterator[None]:
+    """The model's service of one host."""
+    host.model.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-c", SERVICE, host.model, str(host.http_port), host.pid_file]
+    with running(list(map(str, command)), host.http_port):
+        yield
+
+
+@contextmanager
+def sshd(folder: Path, name: str) -> Iterator[Host]:
+    """One OpenSSH server on loopback, with keys, configuration and base folder of its own."""
+    program = require_program("sshd", "openssh-server")
+    folder.mkdir(parents=True)
+    Path("/run/sshd").mkdir(exist_ok=True)
+    host_key, client_key = make_key(folder / "host"), make_key(folder / "client")
+    (folder / "authorized_keys").write_text(client_key + "\n")
+    port = free_port()
+    (folder / "config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nUsePAM no\nStrictModes no\n"
+        f"AuthorizedKeysFile {folder}/authorized_keys\nPasswordAuthentication no\nPermitRootLogin yes\n"
+    )
+    host = Host(
+        name=name,
+        port=port,
+        http_port=free_port(),
+        key_file=folder / "client",
+        host_key=host_key,
+        base=folder / "models",
+        pid_file=folder / "service.pid",
+    )
+    command = [program, "-D", "-f", str(folder / "config"), "-E", str(folder / "log")]
+    with running(command, port), service(host):
+        yield host
+
+
+@contextmanager
+def dropbear(folder: Path, name: str) -> Iterator[Host]:
+    """An edge host: Dropbear, and of programs only BusyBox's, its sh as the login shell's too."""
+    program = require_program("dropbear", "dropbear-bin")
+    converter = require_program("dropbearkey", "dropbear-bin")
+    busybox = require_program("busybox", "busybox-static")
+    folder.mkdir(parents=True)
+    applets = folder / "bin"
+    applets.mkdir()
+    for applet in subprocess.run(
+        [busybox, "--list"], capture_output=True, text=True, check=True
+    ).stdout.split():
+        (applets / applet).symlink_to(busybox)
+    client_key = make_key(folder / "client")
+    authorized = Path.home() / ".ssh/authorized_keys"
+    printed = subprocess.run(
+        [converter, "-t", "ed25519", "-f", folder / "host"], capture_output=True, text=True, check=True
+    ).stdout
+    host_key = next(line for line in printed.splitlines() if line.startswith("ssh-ed25519"))
+    port = free_port()
+    host = Host(
+        name=name,
+        port=port,
+        http_port=free_port(),
+        key_file=folder / "client",
+        host_key=" ".join(host_key.split()[:2]),
+        base=folder / "models",
+        pid_file=folder / "service.pid",
+    )
+    command = [
+        program,
+        "-F",
+        "-E",
+        "-s",
+        "-p",
+        f"127.0.0.1:{port}",
+        "-r",
+        folder / "host",
+        "-P",
+        folder / "pid",
+    ]
+    with authorized_for_a_while(authorized, client_key), running(command, port), service(host):
+        yield host
+
+
+@contextmanager
+def authorized_for_a_while(file: Path, key: str) -> Iterator[None]:
+    """Dropbear reads no other file than the user's own; it gets back what it had."""
+    before = file.read_bytes() if file.exists() else None
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    file.write_bytes((before or b"") + key.encode() + b"\n")
+    file.chmod(0o600)
+    try:
+        yield
+    finally:
+        if before is None:
+            file.unlink()
+        else:
+            file.write_bytes(before)
+
+
+def path_of_busybox(host: Host) -> str:
+    return str(host.key_file.parent / "bin")
+
+
+def remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+HOME_IS_OURS = os.geteuid() == 0
