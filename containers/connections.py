@@ -14,7 +14,7 @@ from pathlib import Path
 
 import asyncssh
 
-from hybrid_provider.emulator.hosts import EmulatedHost
+from hybrid_provider.emulator import EmulatedHost
 from playground.environment import aws_connection, connection_id, ssh_connection
 
 SSH_PORT = 2222
