@@ -6,7 +6,7 @@
                    releases/          one folder for each release, whole and verified
                    manifests/         one file for each release; its SHA-256 is the release's digest
                    state.json         what was committed last, and before
-                   .staging/ .activation/ .lease .lock
+                   .staging/ .activation/ .lease
 """
 
 from __future__ import annotations

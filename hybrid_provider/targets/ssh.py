@@ -282,7 +282,7 @@ def _host_key_mismatch(
     known = ", ".join(f"{key.get_algorithm()} {key.get_fingerprint()}" for key in expected)
     shown = ", ".join(f"{key.get_algorithm()} {key.get_fingerprint()}" for key in offered) or _reason(error)
     return (
-        f"{address.host}:{address.port} is not the host we know: expected {known}; it offers {shown}. "
+        f"{address.host}:{address.port} has another host key: expected {known}, and it offers {shown}. "
         "If it was reinstalled, compare this with `ssh-keygen -lf` on the host itself and correct host_key; "
         "if it was not, somebody may be in between"
     )

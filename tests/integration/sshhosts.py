@@ -96,12 +96,11 @@ class Host:
 
     def leftovers(self) -> list[str]:
         """What a rollout that ended well may not leave behind."""
-        staging = self.model / ".staging"
-        found = [path.name for path in staging.iterdir()] if staging.exists() else []
-        return found + [path.name for path in self.model.glob(".activation/pending")]
+        names = (".staging", ".lease", ".activation/pending", ".current.new", "state.json.new")
+        return [name for name in names if (self.model / name).exists()]
 
     def lock_is_free(self) -> bool:
-        return subprocess.run(["flock", "-n", self.model / ".lock", "true"], check=False).returncode == 0
+        return subprocess.run(["flock", "-n", self.model, "true"], check=False).returncode == 0
 
 
 def make_key(path: Path) -> str:

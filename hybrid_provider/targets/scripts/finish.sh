@@ -4,11 +4,14 @@ lock || exit 0
 lease
 [ "$holder" = "$rollout" ] && [ "$held" = "$epoch" ] || exit 0
 kept=0
-for name in $(ls -1 releases | LC_ALL=C sort -r); do
+for name in $(ls -1 releases 2>/dev/null | LC_ALL=C sort -r); do
     kept=$((kept + 1))
     case $name in "$(live)" | "$(field release_id)" | "$(field previous)") continue ;; esac
     [ "$kept" -gt "$keep" ] || continue
-    rm -f "manifests/$name" && mv -T "releases/$name" ".staging/$name" && say "pruned $name"
+    # Never half a release under its name.
+    mkdir -p .staging && rm -f "manifests/$name" && mv -T "releases/$name" ".staging/$name"
 done
-rm -rf .staging/*
-take_lease "$rollout" "$epoch" 0
+rm -rf .staging .lease
+# What a failed first deploy leaves is nothing.
+rmdir "$PWD" 2>/dev/null
+exit 0

@@ -30,9 +30,10 @@ flip() {
     fi
 }
 
-# The lock dies with the processes that hold descriptor 9, whatever ends them. Short holders are waited for.
+# The lock is on the model's folder and dies with the processes that hold descriptor 9, whatever ends them. Short
+# holders are waited for.
 lock() {
-    exec 9>>.lock || fail "cannot open the lock in $PWD"
+    exec 9<. || fail "cannot open $PWD"
     tries=0
     until flock -n 9; do
         tries=$((tries + 1))

@@ -17,8 +17,6 @@ elif [ -d "$base/$model" ]; then
 fi
 [ "$faults" = 0 ] || exit 0
 
-mkdir -p releases manifests .staging .activation || fail "cannot make folders in $PWD"
-
 # An activation that waits for its commit holds the lock. Ours, from a worker that died: it goes back first.
 if ! lock; then
     lease
@@ -34,12 +32,16 @@ fi
 
 heal
 
-take_lease "$rollout" $((held + 1)) $(($(date +%s) + ttl)) || fail "cannot write in $PWD: $(df -Pk . | tail -n 1)"
-rm -rf .staging/* .activation/phase-* .activation/commit-* .activation/revert-*
+# Later than any before, also when the lease was given back and its file is gone.
+now=$(date +%s)
+epoch=$((held + 1))
+[ "$epoch" -gt "$now" ] || epoch=$now
+take_lease "$rollout" "$epoch" $((now + ttl)) || fail "cannot write in $PWD"
+rm -rf .staging
 current=$(live)
-say "epoch $((held + 1))"
+say "epoch $epoch"
 say "current $current"
-[ -n "$current" ] && [ "$current" = "$(field release_id)" ] && say "committed $(field digest) $(($(date +%s) - $(field since_epoch)))"
+[ -n "$current" ] && [ "$current" = "$(field release_id)" ] && say "committed $(field digest) $((now - $(field since_epoch)))"
 present && say present
 say "free $(stat -f -c '%a %S' .)"
 [ -n "$current" ] && [ -f "manifests/$current" ] && say manifest && cat "manifests/$current"

@@ -7,7 +7,7 @@ abandon() {
     fail "$*"
 }
 rm -rf "$staging"
-mkdir -p "$staging/files" || fail "cannot make $PWD/$staging"
+mkdir -p "$staging/files" releases manifests || fail "cannot make $PWD/$staging"
 
 # -o: files belong to us and not to whoever owns them on the worker.
 tar -x -o -f - -C "$staging" 2>"$staging.log" ||
@@ -35,5 +35,5 @@ fenced
 mv -f "$staging/manifest" "manifests/$release" && mv -T "$staging/files" "releases/$release" ||
     abandon "cannot move the release into $PWD/releases"
 flush
-rm -rf "$staging" "$staging.log"
+rm -rf .staging
 say staged

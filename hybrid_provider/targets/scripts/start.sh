@@ -2,8 +2,7 @@
 cd -- "$base/$model" || fail "cannot enter $base/$model"
 lock || fail "another activation is under way"
 fenced
-cat >.activation/run || fail "cannot write $PWD/.activation/run"
+rm -rf .activation && mkdir .activation && cat >.activation/run || fail "cannot write $PWD/.activation/run"
 present || fail "release $release is not here, whole; it was changed or pruned"
-rm -f ".activation/phase-$token"
 (exec setsid sh .activation/run </dev/null >.activation/log 2>&1) &
 say started
