@@ -2,7 +2,7 @@
 # becomes of the worker, the host ends on one proven release. Also takes `token` and `reload`.
 # Caught and not ignored: what the reload command starts would inherit the ignoring.
 trap : HUP PIPE
-cd -- "$base/$model" || exit 1
+# It begins in the model's folder, where start.sh is; `base` may be relative to another.
 started=$(ticks)
 phase() { printf '%s\n' "$*" >.activation/phase.new && mv -f .activation/phase.new ".activation/phase-$token"; }
 
