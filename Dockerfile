@@ -8,7 +8,8 @@
 ARG AIRFLOW_IMAGE=apache/airflow:slim-3.3.2-python3.11
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-FROM ${AIRFLOW_IMAGE} AS airflow
+# What the project needs, in layers of its own: a change of its code installs none of it again.
+FROM ${AIRFLOW_IMAGE} AS dependencies
 USER root
 # Named volumes take the owner of the folder that they first cover.
 RUN install --directory --owner=airflow --group=root --mode=0770 \
@@ -16,29 +17,34 @@ RUN install --directory --owner=airflow --group=root --mode=0770 \
     /var/lib/hybrid/cloud /var/lib/hybrid/store
 USER airflow
 WORKDIR /opt/hybrid
-# The dependencies in a layer of their own: a change of the code does not install them again.
-COPY --chown=airflow:root pyproject.toml constraints.txt README.md LICENSE ./
+COPY --chown=airflow:root pyproject.toml constraints.txt LICENSE ./
 COPY --chown=airflow:root hybrid_provider/__init__.py hybrid_provider/
-RUN pip install --no-cache-dir --constraint constraints.txt ".[celery]"
+RUN touch README.md && pip install --no-cache-dir --constraint constraints.txt ".[celery]"
+
+FROM dependencies AS airflow
+COPY --chown=airflow:root README.md ./
 COPY --chown=airflow:root hybrid_provider hybrid_provider
 RUN pip install --no-cache-dir --no-deps --force-reinstall .
 COPY --chown=airflow:root containers containers
 WORKDIR /opt/airflow
 
 # sagemaker-training is published as source only, with a part in C; the compiler stays behind in this stage.
-FROM airflow AS wheels
+FROM dependencies AS wheels
 USER root
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 USER airflow
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /tmp/wheels --constraint /opt/hybrid/constraints.txt sagemaker-training
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /tmp/wheels --constraint constraints.txt sagemaker-training
 
-FROM airflow AS emulator
-WORKDIR /opt/hybrid
+FROM dependencies AS emulator
 COPY --from=wheels /tmp/wheels /tmp/wheels
 RUN pip install --no-cache-dir --constraint constraints.txt --find-links /tmp/wheels ".[emulator,examples]"
+COPY --chown=airflow:root README.md ./
+COPY --chown=airflow:root hybrid_provider hybrid_provider
+RUN pip install --no-cache-dir --no-deps --force-reinstall .
 COPY --chown=airflow:root playground playground
+COPY --chown=airflow:root containers containers
 
 FROM ${PYTHON_IMAGE} AS host
 # No host key stays in the image: each host makes its own at its first start.
