@@ -15,10 +15,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, Param
-from hybrid_provider.operators.deploy import OnPremDeployOperator
-from hybrid_provider.operators.train import SageMakerTrainOperator
 
+from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.sync import ModelArtifactSyncOperator
+from hybrid_provider.operators.train import SageMakerTrainOperator
 from hybrid_provider.sensors.artifact import ModelArtifactSensor
 
 MODEL = "digits"

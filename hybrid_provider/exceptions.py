@@ -8,9 +8,11 @@
     ├── TrainingError
     │   ├── TrainingRefused         the cloud refuses the request: wrong name, role, image, URI, quota
     │   ├── TrainingFailed          the job ended as Failed: the training script or its data
-    │   ├── TrainingStopped         the job was stopped, by a person, a deadline or the spot market
+    │   ├── TrainingStopped         the job was stopped, by a person or a deadline
+    │   │   └── TrainingInterrupted the spot market gave no instances, or took them back
     │   ├── JobConflict             the name is taken by a job that is not ours
-    │   └── CloudUnavailable        throttling, capacity, network: the same call may work later
+    │   └── CloudUnavailable        throttling, network, the cloud's own fault: the same call may work later
+    │       └── CapacityUnavailable no instances of this type, or no quota for them, now
     ├── ArtifactError
     │   ├── ArtifactNotFound        no object, or an empty one, at the URI
     │   ├── ArtifactChanged         the object was replaced while it was being read
@@ -63,7 +65,13 @@ class TrainingFailed(TrainingError):
 
 
 class TrainingStopped(TrainingError):
-    """The job was stopped before its script ended: by a person, a deadline or the spot market."""
+    """The job was stopped before its script ended, by a person or a deadline."""
+
+
+class TrainingInterrupted(TrainingStopped):
+    """The spot market gave no instances within ``max_wait``, or took them back."""
+
+    retryable = True
 
 
 class JobConflict(TrainingError):
@@ -71,9 +79,13 @@ class JobConflict(TrainingError):
 
 
 class CloudUnavailable(TrainingError):
-    """Throttling, missing capacity or a broken network; the same call may work later."""
+    """Throttling, a broken network or a fault of the cloud's own; the same call may work later."""
 
     retryable = True
+
+
+class CapacityUnavailable(CloudUnavailable):
+    """No instances of this type, or no quota for them, are free now."""
 
 
 class ArtifactError(HybridError):

@@ -63,3 +63,27 @@ def events(lines: Iterable[str]) -> Iterator[TaskBegins | Says | TaskFails]:
             yield Says(found["level"], found["event"])
     if failing is not None:
         yield TaskFails(failing)
+
+
+_SCRIPT_BEGINS = "Invoking script with the following command:"
+_CHATTER_BEGINS = re.compile(r"Requirement already satisfied|.*sagemaker-training-toolkit|Training Env:")
+
+
+def without_container_chatter(
+    told: Iterable[TaskBegins | Says | TaskFails],
+) -> Iterator[TaskBegins | Says | TaskFails]:
+    """Leaves out what the container says of itself before the user's script begins, and blank lines."""
+    chatting = False
+    for event in told:
+        if isinstance(event, Says):
+            if _CHATTER_BEGINS.match(event.text):
+                chatting = "Reporting" not in event.text
+                continue
+            if event.text == _SCRIPT_BEGINS:
+                chatting = False
+                continue
+            if chatting or not event.text.strip():
+                continue
+        else:
+            chatting = False
+        yield event

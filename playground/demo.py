@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from playground import dataset
-from playground.airflow_log import Says, TaskBegins, TaskFails, events
+from playground.airflow_log import Says, TaskBegins, TaskFails, events, without_container_chatter
 from playground.environment import BUCKET, MODEL, playground
 from playground.judge import Verdict, judge
 
@@ -139,7 +140,7 @@ def run(place: Playground, chapter: Chapter) -> bool:
     ):
         began = time.monotonic()
         stream = process.stdout or ()
-        for event in events(_copied(stream, copy)):
+        for event in without_container_chatter(events(_copied(stream, copy))):
             show_event(event, time.monotonic() - began)
     return process.returncode == 0
 
@@ -152,16 +153,17 @@ def _copied(lines: Any, copy: Any) -> Any:  # noqa: ANN401 - text streams
 
 def show_event(event: TaskBegins | Says | TaskFails, seconds: float) -> None:
     """One line, with the seconds since the run began."""
-    clock = f"[dim]{seconds:6.1f} s[/]"
+    line = Text(f"{seconds:6.1f} s ", style="dim")
     match event:
         case TaskBegins(task):
-            console.print(f"{clock} [bold cyan]▶ {task}[/]")
+            line.append(f"▶ {task}", style="not dim bold cyan")
         case Says(level, text):
-            colour = {"warning": "yellow", "error": "red"}.get(level, "default")
-            console.print(f"{clock}   [{colour}]", end="")
-            console.print(text, style=colour, markup=False)
+            line.append(
+                f"  {text}", style={"warning": "not dim yellow", "error": "not dim red"}.get(level, "not dim")
+            )
         case TaskFails(reason):
-            console.print(f"{clock}   ✗ {reason}", style="red", markup=False)
+            line.append(f"  ✗ {reason}", style="not dim red")
+    console.print(line)
 
 
 def show(verdicts: list[Verdict], seconds: float) -> None:

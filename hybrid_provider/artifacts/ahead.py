@@ -31,13 +31,20 @@ def mapped_ahead(work: Callable[[T], U], items: Iterable[T], at_once: int) -> Ge
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def run_ahead(items: Iterator[T], depth: int) -> Generator[T, None, None]:
-    """The same items, none of them None, made on a thread up to ``depth`` ahead of the reader."""
+def run_ahead(items: Iterator[T], batch: int, batches: int) -> Generator[T, None, None]:
+    """The same items, made on a thread of their own, up to ``batches`` of ``batch`` items ahead.
+
+    Close the generator to stop; it waits for the batch that is being made.
+    """
+
+    def make_batch() -> list[T]:
+        return list(islice(items, batch))
+
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
-        pending = deque(pool.submit(next, items, None) for _ in range(depth))
+        pending = deque(pool.submit(make_batch) for _ in range(batches))
         try:
-            while (item := pending.popleft().result()) is not None:
-                pending.append(pool.submit(next, items, None))
-                yield item
+            while made := pending.popleft().result():
+                pending.append(pool.submit(make_batch))
+                yield from made
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

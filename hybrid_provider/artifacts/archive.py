@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.ahead import run_ahead
 from hybrid_provider.artifacts.gunzip import gunzip
+from hybrid_provider.artifacts.manifest import shown
 from hybrid_provider.artifacts.tar import read_tar
 from hybrid_provider.exceptions import ArtifactRefused
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 _GZIP_TAR = (".tar.gz", ".tgz")
 _TAR = ".tar"
 _NOT_YET = (".tar.zst", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
-_CHUNKS_AHEAD = 4
+# Its own, one or two for a long name, and a folder's.
+_HEADERS_PER_FILE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ def unpack(
     if name.lower().endswith(_NOT_YET):
         raise ArtifactRefused(f"{name}: archives of this form are not read; pack it as .tar.gz")
     if name.lower().endswith(_GZIP_TAR):
-        inflated = run_ahead(gunzip(chunks), _CHUNKS_AHEAD)
+        inflated = run_ahead(gunzip(chunks), batch=4, batches=4)
         try:
             _untar(inflated, packed_bytes, writer, limits)
         finally:
@@ -70,12 +72,12 @@ def unpack(
 def _untar(chunks: Iterator[memoryview], packed_bytes: int, writer: FolderWriter, limits: Limits) -> None:
     unpacked_bytes = 0
     allowed_bytes = min(limits.unpacked_bytes, max(limits.ratio_from_bytes, packed_bytes * limits.ratio))
-    for count, member in enumerate(read_tar(chunks), start=1):
+    for count, member in enumerate(read_tar(chunks, limits.files * _HEADERS_PER_FILE), start=1):
         unpacked_bytes += member.size_bytes
         if unpacked_bytes > allowed_bytes:
             raise ArtifactRefused(
-                f"member {member.name!r}: with it {packed_bytes} bytes unpack to more than {allowed_bytes}; "
-                "raise the limit if that is right"
+                f"member {shown(member.name)}: with it {packed_bytes} bytes unpack to more than "
+                f"{allowed_bytes}; raise the limit if that is right"
             )
         if count > limits.files:
             raise ArtifactRefused(

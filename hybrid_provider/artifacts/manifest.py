@@ -8,6 +8,7 @@ give the same digest, however they were packed or copied.
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 HEADER = "hybrid-manifest/1"
 MAX_PATH_BYTES = 1024
 MAX_COMPONENT_BYTES = 255
+_SHOWN_CHARACTERS = 120
+# Most names are of these alone, and thousands are read at once; the others are looked at one by one.
+_PLAIN = re.compile(r"[A-Za-z0-9._/ -]*")
+_REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def shown(path: str | None) -> str:
+    """A name from outside for a message: quoted, escaped and of bounded length."""
+    text = str(path)
+    return repr(text) if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]!r}…"
 
 
 def checked_path(path: str) -> str:
@@ -30,21 +42,27 @@ def checked_path(path: str) -> str:
         ArtifactRefused: It is absolute, climbs with ``..``, holds a backslash, a control or an unpaired
             character, is not in Unicode's NFC form, or is too long.
     """
-    if path != unicodedata.normalize("NFC", path):
-        raise ArtifactRefused(
-            f"file name {path!r} is not in Unicode's NFC form; rename it in the training script"
-        )
-    if (
-        any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in path)
-        or "\\" in path
-    ):
-        raise ArtifactRefused(f"file name {path!r} holds a backslash, a control or an invisible character")
+    if len(path) > MAX_PATH_BYTES:
+        raise ArtifactRefused(f"file name {shown(path)} is longer than a host's file system can hold")
+    if not _PLAIN.fullmatch(path):
+        _check_characters(path)
     components = path.split("/")
     if any(component in {"", ".", ".."} for component in components):
-        raise ArtifactRefused(f"file name {path!r} is absolute or not a plain relative path")
+        raise ArtifactRefused(f"file name {shown(path)} is absolute or not a plain relative path")
     if len(path.encode()) > MAX_PATH_BYTES or any(len(c.encode()) > MAX_COMPONENT_BYTES for c in components):
-        raise ArtifactRefused(f"file name {path[:80]!r}… is longer than a host's file system can hold")
+        raise ArtifactRefused(f"file name {shown(path)} is longer than a host's file system can hold")
     return path
+
+
+def _check_characters(path: str) -> None:
+    if "\\" in path or any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in path):
+        raise ArtifactRefused(
+            f"file name {shown(path)} holds a backslash, a control or an invisible character"
+        )
+    if path != unicodedata.normalize("NFC", path):
+        raise ArtifactRefused(
+            f"file name {shown(path)} is not in Unicode's NFC form; rename it in the training script"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +81,10 @@ class ManifestFile:
 
     def __post_init__(self) -> None:
         checked_path(self.path)
+        if not _SHA256.fullmatch(self.sha256) or self.size_bytes < 0:
+            raise ArtifactRefused(
+                f"file {shown(self.path)} has no SHA-256 of 64 hex digits, or a negative size"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +110,11 @@ class Manifest:
         for file in ordered:
             if folded[file.path.casefold()] > 1:
                 raise ArtifactRefused(
-                    f"file name {file.path!r} is there twice, or differs from another only by case"
+                    f"file name {shown(file.path)} is there twice, or differs from another only by case"
                 )
             parents = file.path.casefold().split("/")[:-1]
             if any("/".join(parents[: n + 1]) in folded for n in range(len(parents))):
-                raise ArtifactRefused(f"file name {file.path!r} lies in a folder that is itself a file")
+                raise ArtifactRefused(f"file name {shown(file.path)} lies in a folder that is itself a file")
         return cls(ordered)
 
     def text(self) -> str:

@@ -163,14 +163,16 @@ class _Fetch:
         return objects
 
     def _receive(self, objects: Sequence[StoredObject], folder: Path) -> Manifest:
-        writer = FolderWriter(folder)
-        with closing(read_parts(self.access, objects, self.transfer)) as parts:
+        with (
+            FolderWriter(folder) as writer,
+            closing(read_parts(self.access, objects, self.transfer)) as parts,
+        ):
             counted = self._counted(parts)
             if self.artifact.is_prefix:
                 self._receive_prefix(objects, counted, writer)
             else:
                 self._receive_object((body for _, body in counted), writer)
-        return writer.seal()
+            return writer.seal()
 
     def _receive_prefix(
         self,

@@ -10,6 +10,7 @@ import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hybrid_provider.artifacts.manifest import checked_path, shown
 from hybrid_provider.exceptions import ArtifactRefused
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _BLOCK = tarfile.BLOCKSIZE
 _ZEROS = bytes(_BLOCK)
 _MAX_EXTENSION_BYTES = 1 << 20
+_MAX_SIZE_DIGITS = 19
+_NEWLINE = ord("\n")
 _FILES = {tarfile.REGTYPE, tarfile.AREGTYPE}
 _REFUSED = {
     tarfile.LNKTYPE: "a hard link",
@@ -48,44 +51,61 @@ class _Extension:
     size_bytes: int | None = None
 
 
-def read_tar(chunks: Iterable[memoryview]) -> Iterator[TarFile]:
+def read_tar(chunks: Iterable[memoryview], max_headers: int) -> Iterator[TarFile]:
     """The regular files of a tar archive (ustar, pax or GNU), in its order.
 
     Folders are passed over: a release holds files, and the folders that they need.
+
+    Args:
+        chunks: The archive's bytes.
+        max_headers: How many headers, of files, folders and long names together, are read.
 
     Raises:
         ArtifactRefused: It holds anything else, or is damaged or cut off; the message names the member.
     """
     stream = _Stream(chunks)
-    extension = _Extension()
-    while (header := stream.exactly(_BLOCK, "a header")) != _ZEROS:
-        member = _header(header)
-        if member.type in _EXTENSIONS:
-            _EXTENSIONS[member.type](extension, _extension_bytes(stream, member))
-            continue
-        name, size_bytes = extension.path or member.name, extension.size_bytes
-        size_bytes = member.size if size_bytes is None else size_bytes
-        extension = _Extension()
-        if member.type == tarfile.DIRTYPE or (member.type == tarfile.AREGTYPE and name.endswith("/")):
-            stream.skip(size_bytes, name)
+    for member, extension in _members(stream, max_headers):
+        name = extension.path or member.name
+        size_bytes = member.size if extension.size_bytes is None else extension.size_bytes
+        if member.type == tarfile.DIRTYPE:
+            _check_folder(name, size_bytes)
         elif member.type in _FILES:
             yield TarFile(_plain(name), size_bytes, stream.pieces(size_bytes, name))
             stream.skip(-size_bytes % _BLOCK, name)
         else:
             kind = _REFUSED.get(member.type, f"of type {member.type!r}")
             raise ArtifactRefused(
-                f"member {name!r} is {kind}; pack regular files only (tar --dereference --hard-dereference)"
+                f"member {shown(name)} is {kind}; pack regular files (tar --dereference --hard-dereference)"
             )
     stream.only_zeros()
+
+
+def _members(stream: _Stream, max_headers: int) -> Iterator[tuple[tarfile.TarInfo, _Extension]]:
+    extension = _Extension()
+    headers = 0
+    while (block := stream.exactly(_BLOCK, "a header")) != _ZEROS:
+        headers += 1
+        if headers > max_headers:
+            raise ArtifactRefused(
+                f"the tar archive has more than {max_headers} headers; raise the limit if that is right"
+            )
+        member = _header(block)
+        if member.type in _EXTENSIONS:
+            _EXTENSIONS[member.type](extension, _extension_bytes(stream, member))
+        else:
+            yield member, extension
+            extension = _Extension()
+    if extension != _Extension():
+        raise ArtifactRefused(f"the tar archive ends before its member {shown(extension.path)}")
 
 
 def _header(block: bytes) -> tarfile.TarInfo:
     try:
         member = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
-    except (tarfile.HeaderError, UnicodeDecodeError, ValueError) as error:
+    except (tarfile.HeaderError, ValueError) as error:
         raise ArtifactRefused(f"the tar archive is damaged, or a name in it is not UTF-8: {error}") from error
     if member.size < 0:
-        raise ArtifactRefused(f"member {member.name!r} has a negative size")
+        raise ArtifactRefused(f"member {shown(member.name)} has a negative size")
     return member
 
 
@@ -94,6 +114,14 @@ def _plain(name: str) -> str:
     while name.startswith("./"):
         name = name[2:]
     return name
+
+
+def _check_folder(name: str, size_bytes: int) -> None:
+    plain = _plain(name).rstrip("/")
+    if plain not in {"", "."} or name.startswith("/"):
+        checked_path(plain)
+    if size_bytes:
+        raise ArtifactRefused(f"folder {shown(name)} has content; the archive is damaged")
 
 
 def _extension_bytes(stream: _Stream, member: tarfile.TarInfo) -> bytes:
@@ -117,15 +145,13 @@ def _pax(extension: _Extension, text: bytes) -> None:
         if key == "path":
             extension.path = value
         elif key == "size":
-            if not value.isascii() or not value.isdigit():
-                raise ArtifactRefused(f"a pax header gives the size {value[:40]!r}")
-            extension.size_bytes = int(value)
+            extension.size_bytes = _size(value)
         elif key.startswith("GNU.sparse") or key == "SCHILY.realsize":
             raise ArtifactRefused(
-                f"member {extension.path!r} is a sparse file; pack it with tar without --sparse"
+                f"member {shown(extension.path)} is a sparse file; pack it with tar without --sparse"
             )
         elif key == "hdrcharset" and value == "BINARY":
-            raise ArtifactRefused("a name in the tar archive is not UTF-8")
+            raise ArtifactRefused("a name in the tar archive is not UTF-8; rename it in the training script")
 
 
 def _pax_global(extension: _Extension, text: bytes) -> None:  # noqa: ARG001 - the signature of its siblings
@@ -134,20 +160,30 @@ def _pax_global(extension: _Extension, text: bytes) -> None:  # noqa: ARG001 - t
             raise ArtifactRefused(f"a global pax header that sets {key!r} for all members is refused")
 
 
+def _size(digits: str) -> int:
+    if not digits.isascii() or not digits.isdigit() or len(digits) > _MAX_SIZE_DIGITS:
+        raise ArtifactRefused(f"a pax header gives the size {shown(digits)}")
+    return int(digits)
+
+
 def _pax_records(text: bytes) -> Iterator[tuple[str, str]]:
-    while text:
-        digits, space, _ = text.partition(b" ")
-        length = int(digits) if digits.isdigit() and len(digits) < 10 else 0  # noqa: PLR2004 - digits of 1 MiB and more
-        record, text = text[:length], text[length:]
-        key, equals, value = record[len(digits) + 1 : -1].partition(b"=")
-        if not space or not equals or not record.endswith(b"\n") or len(record) != length:
-            raise ArtifactRefused("a pax header of the tar archive is damaged")
+    """Keys and values; a value that is not UTF-8, as an extended attribute's may be, is left out."""
+    start = 0
+    while start < len(text):
+        space = text.find(b" ", start, start + _MAX_SIZE_DIGITS)
+        digits = text[start : max(space, start)]
+        end = start + int(digits) if digits.isdigit() else 0
+        key, equals, value = text[space + 1 : end - 1].partition(b"=")
+        if not equals or not start < space < end <= len(text) or text[end - 1] != _NEWLINE:
+            raise ArtifactRefused("a pax header of the tar archive is damaged; upload it again")
+        start = end
         try:
             yield key.decode(), value.decode()
         except UnicodeDecodeError:
-            # Attributes (xattr) may be binary; a name may not.
             if key in {b"path", b"size"}:
-                raise ArtifactRefused("a name in the tar archive is not UTF-8") from None
+                raise ArtifactRefused(
+                    "a name in the tar archive is not UTF-8; rename it in the training script"
+                ) from None
 
 
 _EXTENSIONS: dict[bytes, Callable[[_Extension, bytes], None]] = {
@@ -194,4 +230,4 @@ class _Stream:
         try:
             self._rest = next(self._chunks)
         except StopIteration:
-            raise ArtifactRefused(f"the tar archive is cut off in {name!r}; upload it again") from None
+            raise ArtifactRefused(f"the tar archive is cut off in {shown(name)}; upload it again") from None

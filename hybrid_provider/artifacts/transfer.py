@@ -211,8 +211,17 @@ def _client_options(client: Any, access: AwsAccess, policy: TransferPolicy) -> C
     if verify is False:
         options["allow_invalid_certificates"] = True
     elif isinstance(verify, str):
-        options["root_certificate"] = Path(verify).read_bytes()
+        options["root_certificate"] = _certificates(verify)
     proxy = (client.meta.config.proxies or {}).get(endpoint.scheme)
     if proxy:
         options["proxy_url"] = proxy
     return options
+
+
+def _certificates(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"CA bundle {path}: {error.strerror}; correct verify, or AWS_CA_BUNDLE, of the aws connection"
+        ) from error

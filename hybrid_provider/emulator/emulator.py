@@ -2,45 +2,54 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import asyncssh
 import boto3
+from botocore.config import Config
 
-from hybrid_provider.emulator import hosts as ssh
-from hybrid_provider.emulator import object_store
-from hybrid_provider.emulator.processes import EmulatorError, Program, free_ports, wait_until_listening
+from hybrid_provider.emulator import object_store, on_premises
+from hybrid_provider.emulator.ports import Ports
+from hybrid_provider.emulator.processes import EmulatorError, Program, Programs, wait_until_listening
 from hybrid_provider.emulator.sagemaker.container import run_on_this_machine
 from hybrid_provider.emulator.sagemaker.life import World
-from hybrid_provider.emulator.sagemaker.server import SageMakerServer
-from hybrid_provider.emulator.sagemaker.service import ACCOUNT, TrainingService
+from hybrid_provider.emulator.sagemaker.server import Api, SageMakerServer
+from hybrid_provider.emulator.sagemaker.service import TrainingService
 from hybrid_provider.names import checked_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from hybrid_provider.emulator.hosts import EmulatedHost
+    from hybrid_provider.emulator.sagemaker.container import Runner
     from hybrid_provider.emulator.sagemaker.ledger import Ledger
 
-ROLE_NAME: Final = "hybrid-training"
+ACCOUNT: Final = "123456789012"  # moto's, which STS and IAM are
 REGION: Final = "us-east-1"
+ROLE_NAME: Final = "hybrid-training"
+# So many instances that nobody meets the quota by chance.
+INSTANCE_QUOTA: Final = 2000
+STOP_GRACE: Final = timedelta(seconds=120)
 _TRUST_POLICY: Final = {
     "Version": "2012-10-17",
     "Statement": [
         {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
     ],
 }
+# Jobs share the emulator's clients.
+_CLIENT_CONFIG: Final = Config(max_pool_connections=50)
 
 
 class Emulator:
-    """An S3, SageMaker training, CloudWatch logs, STS, IAM, and on-premises hosts, on this machine.
+    """S3, SageMaker training, CloudWatch Logs, STS, IAM and on-premises hosts, on this machine.
 
     ::
 
@@ -48,10 +57,15 @@ class Emulator:
             emulator.client("s3").create_bucket(Bucket="models")
 
     Args:
-        folder: Holds everything: objects, the jobs' folders, the hosts' homes, the keys, the logs.
-        hosts: How many on-premises hosts.
+        folder: Holds everything: objects, the jobs' folders, the hosts' homes, the keys, the logs. Objects,
+            homes and keys are still there when an emulator is started in it again; jobs are not.
+        hosts: How many on-premises hosts, at most 100.
         model: If given, each host runs a model server of this model, from ``~/models/<model>/current``.
+        first_port: If given, the parts listen on the same ports every time, as :meth:`Ports.from_first` has
+            them; else on any that are free.
         stop_grace: From SIGTERM to SIGKILL when a training job is stopped; SageMaker's is 120 seconds.
+        instance_quota: How many instances of one type may train at once.
+        runner_for: Gives the runner for a training image; by default every image runs on this machine.
     """
 
     # The one place that says where all parts listen.
@@ -63,64 +77,73 @@ class Emulator:
         hosts: int = 2,
         model: str | None = None,
         *,
-        stop_grace: timedelta = timedelta(seconds=120),
+        first_port: int | None = None,
+        stop_grace: timedelta = STOP_GRACE,
+        instance_quota: int = INSTANCE_QUOTA,
+        runner_for: Callable[[str], Runner] = lambda _: run_on_this_machine,
     ) -> None:
-        self.folder = Path(folder).resolve()
+        self.folder = folder.resolve()
         self._host_count = hosts
         self._model = None if model is None else checked_name("model", model)
+        self._first_port = first_port
         self._stop_grace = stop_grace
-        self._parts = ExitStack()
+        self._instance_quota = instance_quota
+        self._runner_for = runner_for
+        self._running = ExitStack()
         self._service: TrainingService | None = None
         self.environment: dict[str, str] = {}
         self.hosts: tuple[EmulatedHost, ...] = ()
 
     @property
     def role_arn(self) -> str:
-        """An execution role that SageMaker may assume."""
+        """An execution role that exists, and that SageMaker may assume."""
         return f"arn:aws:iam::{ACCOUNT}:role/{ROLE_NAME}"
 
     @property
     def ledger(self) -> Ledger:
-        """What the emulated account is billed for."""
+        """What the emulated account is billed for; it can still be read after :meth:`stop`.
+
+        Raises:
+            EmulatorError: The emulator was never started.
+        """
         if self._service is None:
-            raise EmulatorError("the emulator is not running; call start() first")
+            raise EmulatorError("the emulator was not started; call start() first")
         return self._service.ledger
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 makes its clients' classes at run time
         """A boto3 client of one emulated service: ``s3``, ``sagemaker``, ``logs``, ``sts`` or ``iam``."""
-        return boto3.Session(
+        session = boto3.Session(
             aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
             region_name=self.environment["AWS_DEFAULT_REGION"],
-        ).client(service, endpoint_url=self.environment[f"AWS_ENDPOINT_URL_{service.upper()}"])
+        )
+        endpoint = self.environment[f"AWS_ENDPOINT_URL_{service.upper()}"]
+        return session.client(service, endpoint_url=endpoint, config=_CLIENT_CONFIG)
 
     def start(self) -> Self:
         """Start all parts and return when each of them answers.
 
         Raises:
-            EmulatorError: A part could not start; what had started is stopped.
+            EmulatorError: A part could not start, a port or the folder is in use; nothing is left running.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        s3_port, aws_port, sagemaker_port = free_ports(self._address, 3, below=55536)
-        self.environment = self._make_environment(s3_port, aws_port, sagemaker_port)
-        try:
-            with ThreadPoolExecutor() as pool:
-                parts = [
-                    pool.submit(self._start_s3, s3_port),
-                    pool.submit(self._start_aws, aws_port),
-                    pool.submit(self._start_hosts),
-                    pool.submit(self._start_sagemaker, sagemaker_port),
-                ]
-            for part in parts:
-                part.result()
-        except BaseException:
-            self.stop()
-            raise
+        with ExitStack() as running:
+            self._lock_folder(running)
+            if self._first_port is None:
+                ports = Ports.free(self._address, self._host_count)
+            else:
+                ports = Ports.from_first(self._address, self._host_count, self._first_port)
+            seaweedfs = object_store.seaweedfs_binary()
+            self.environment = self._make_environment(ports, s3=ports.aws if seaweedfs is None else ports.s3)
+            self.hosts = on_premises.make_hosts(self.folder, self._address, ports, model=self._model)
+            programs = Programs()
+            running.callback(programs.end)
+            self._start_parts(running, programs, ports, seaweedfs)
+            self._running = running.pop_all()
         return self
 
     def stop(self) -> None:
-        """End all parts and every process that they started; the folder stays."""
-        self._parts.close()
+        """End all jobs, all parts and every process that they started; the folder stays."""
+        self._running.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -128,35 +151,74 @@ class Emulator:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _make_environment(self, s3_port: int, aws_port: int, sagemaker_port: int) -> dict[str, str]:
-        ports = {
-            "S3": s3_port,
-            "SAGEMAKER": sagemaker_port,
-            "LOGS": aws_port,
-            "STS": aws_port,
-            "IAM": aws_port,
+    def _start_parts(
+        self, running: ExitStack, programs: Programs, ports: Ports, seaweedfs: str | None
+    ) -> None:
+        with ThreadPoolExecutor() as pool:
+            starting = [
+                pool.submit(self._start_aws, programs, ports.aws),
+                pool.submit(on_premises.start_hosts, programs, self.folder, self.hosts),
+                pool.submit(self._start_sagemaker, running, ports.sagemaker),
+            ]
+            if seaweedfs is not None:
+                running.callback(object_store.remove_sockets, ports.s3)
+                starting.append(pool.submit(self._start_s3, programs, seaweedfs, ports.s3))
+            if self._model is not None:
+                starting.append(
+                    pool.submit(
+                        on_premises.start_model_servers,
+                        programs,
+                        self.hosts,
+                        self._model,
+                        ports.model_servers,
+                    )
+                )
+        for part in starting:
+            part.result()
+
+    def _lock_folder(self, running: ExitStack) -> None:
+        """Two emulators in one folder would write over each other's objects."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = running.enter_context((self.folder / "emulator.lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EmulatorError(
+                f"another emulator runs in {self.folder}; stop it or choose another folder"
+            ) from None
+
+    def _make_environment(self, ports: Ports, *, s3: int) -> dict[str, str]:
+        endpoints = {
+            "S3": s3,
+            "SAGEMAKER": ports.sagemaker,
+            "LOGS": ports.aws,
+            # What boto3 reads for its client `logs`: the variable is named after the service's id.
+            "CLOUDWATCH_LOGS": ports.aws,
+            "STS": ports.aws,
+            "IAM": ports.aws,
         }
         return {
             "AWS_ACCESS_KEY_ID": f"AKIA{secrets.token_hex(8).upper()}",
             "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
             "AWS_DEFAULT_REGION": REGION,
-            **{f"AWS_ENDPOINT_URL_{name}": f"http://{self._address}:{port}" for name, port in ports.items()},
+            **{
+                f"AWS_ENDPOINT_URL_{name}": f"http://{self._address}:{port}"
+                for name, port in endpoints.items()
+            },
         }
 
-    def _start_s3(self, port: int) -> None:
-        binary = object_store.seaweedfs_binary()
-        if binary is None:
-            raise EmulatorError("no seaweedfs")
-        folder = self.folder / "s3"
-        environment = {"HOME": str(folder), "PATH": os.defpath, **self.environment}
-        self._parts.enter_context(
-            object_store.start_seaweedfs(binary, folder, self._address, port, environment)
+    def _start_s3(self, programs: Programs, binary: str, port: int) -> None:
+        credentials = {
+            name: self.environment[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        }
+        programs.add(
+            object_store.start_seaweedfs(binary, self.folder / "s3", self._address, port, credentials)
         )
 
-    def _start_aws(self, port: int) -> None:
+    def _start_aws(self, programs: Programs, port: int) -> None:
         log = self.folder / "aws.log"
         with log.open("wb") as output:
-            program = self._parts.enter_context(
+            program = programs.add(
                 Program(
                     [sys.executable, "-m", "moto.server", "-H", self._address, "-p", str(port)],
                     environment={"HOME": str(self.folder), "PATH": os.defpath},
@@ -165,110 +227,31 @@ class Emulator:
                 )
             )
         wait_until_listening(
-            program, self._address, port, what="the emulated IAM, STS and logs (moto)", log=log
+            program, self._address, port, what="the emulated logs, STS and IAM (moto)", log=log
         )
-        self.client("iam").create_role(RoleName=ROLE_NAME, AssumeRolePolicyDocument=json.dumps(_TRUST_POLICY))
+        policy = json.dumps(_TRUST_POLICY)
+        self.client("iam").create_role(RoleName=ROLE_NAME, AssumeRolePolicyDocument=policy)
 
-    def _start_sagemaker(self, port: int) -> None:
+    def _start_sagemaker(self, running: ExitStack, port: int) -> None:
         world = World(
+            account=ACCOUNT,
             folder=self.folder / "jobs",
             aws=self.environment,
             s3=self.client("s3"),
             logs=self.client("logs"),
-            runner=lambda _image: run_on_this_machine,
+            iam=self.client("iam"),
+            runner_for=self._runner_for,
             stop_grace=self._stop_grace,
         )
-        self._service = TrainingService(world)
-        server = SageMakerServer(self._service, self._address, port)
+        service = TrainingService(world, instance_quota=self._instance_quota)
+        api = Api(service, access_key=self.environment["AWS_ACCESS_KEY_ID"], region=REGION)
+        try:
+            server = SageMakerServer(api, self._address, port)
+        except OSError as error:
+            raise EmulatorError(
+                f"the emulated SageMaker cannot listen on {self._address}:{port}: {error}"
+            ) from None
         server.start()
-        self._parts.callback(self._service.stop_all)
-        self._parts.callback(server.stop)
-
-    def _start_hosts(self) -> None:
-        keys = self.folder / "keys"
-        keys.mkdir(exist_ok=True)
-        client_key = asyncssh.generate_private_key("ssh-ed25519", comment="emulator")
-        key_file = keys / "client"
-        key_file.unlink(missing_ok=True)
-        client_key.write_private_key(key_file)
-        key_file.chmod(0o600)
-        ports = free_ports(self._address, 2 * self._host_count)
-        specs = []
-        for number in range(1, self._host_count + 1):
-            name = f"edge-{number:02}"
-            root = self.folder / "hosts" / name
-            root.mkdir(parents=True, exist_ok=True)
-            host_key = asyncssh.generate_private_key("ssh-ed25519", comment=name)
-            host_key.write_private_key(keys / name)
-            (keys / name).chmod(0o600)
-            specs.append(
-                ssh.HostSpec(
-                    name=name,
-                    address=self._address,
-                    port=ports[number - 1],
-                    user="deploy",
-                    root=str(root),
-                    host_key_file=str(keys / name),
-                    client_key=client_key.export_public_key().decode(),
-                )
-            )
-            public = " ".join(host_key.export_public_key().decode().split()[:2])
-            port = ports[self._host_count + number - 1]
-            self.hosts += (
-                ssh.EmulatedHost(
-                    name=name,
-                    address=self._address,
-                    port=ports[number - 1],
-                    user="deploy",
-                    key_file=key_file,
-                    host_key=public,
-                    root=root,
-                    model_server_url=f"http://{self._address}:{port}" if self._model else None,
-                    reload_command='kill -HUP "$(cat "$HOME/model-server.pid")"' if self._model else None,
-                ),
-            )
-        ssh.write_specs(self.folder / "hosts.json", specs)
-        with (self.folder / "hosts.log").open("wb") as log:
-            program = self._parts.enter_context(
-                Program(
-                    [sys.executable, "-m", "hybrid_provider.emulator.hosts", str(self.folder / "hosts.json")],
-                    environment={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(sys.path)},
-                    folder=self.folder,
-                    output=subprocess.PIPE,
-                    errors=log,
-                )
-            )
-        if self._model:
-            for host in self.hosts:
-                self._start_model_server(host, int(str(host.model_server_url).rpartition(":")[2]))
-        if not program.stdout.readline():
-            raise EmulatorError(f"the hosts did not start: {(self.folder / 'hosts.log').read_text()}")
-
-    def _start_model_server(self, host: EmulatedHost, port: int) -> None:
-        log = host.root / "model-server.log"
-        with log.open("wb") as output:
-            program = self._parts.enter_context(
-                Program(
-                    [
-                        sys.executable,
-                        "-m",
-                        "hybrid_provider.emulator.model_server",
-                        "--folder",
-                        str(host.root / "models" / str(self._model)),
-                        "--address",
-                        self._address,
-                        "--port",
-                        str(port),
-                        "--pid-file",
-                        str(host.root / "model-server.pid"),
-                    ],
-                    environment={
-                        "HOME": str(host.root),
-                        "PATH": os.defpath,
-                        "PYTHONPATH": os.pathsep.join(sys.path),
-                    },
-                    folder=host.root,
-                    output=output,
-                )
-            )
-        wait_until_listening(program, self._address, port, what=f"the model server of {host.name}", log=log)
+        self._service = service
+        running.callback(service.close)
+        running.callback(server.stop)

@@ -1,19 +1,22 @@
-"""The emulated S3: SeaweedFS, a real server, where its wheel exists; moto's elsewhere."""
+"""The emulated S3: SeaweedFS, a real server, where its wheel exists."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hybrid_provider.emulator.processes import Program, free_ports, wait_until_listening
+from hybrid_provider.emulator.ports import S3_GRPC_OFFSET
+from hybrid_provider.emulator.processes import EmulatorError, Program, free_ports, wait_until_listening
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# SeaweedFS listens for gRPC on each port + 10000.
-_GRPC_OFFSET: Final = 10_000
+_ATTEMPTS: Final = 3
+# It writes its volumes out when it ends, which takes it two seconds.
+_GRACE_SECONDS: Final = 5.0
 
 
 def seaweedfs_binary() -> str | None:
@@ -23,20 +26,61 @@ def seaweedfs_binary() -> str | None:
 
 
 def start_seaweedfs(
-    binary: str, folder: Path, address: str, port: int, environment: Mapping[str, str]
+    binary: str, folder: Path, address: str, port: int, credentials: Mapping[str, str]
 ) -> Program:
     """Start SeaweedFS with its data in ``folder`` and return when its S3 answers on ``port``.
 
-    ``environment`` holds the one key pair that it accepts, as ``AWS_ACCESS_KEY_ID`` and
-    ``AWS_SECRET_ACCESS_KEY``.
+    Args:
+        binary: From :func:`seaweedfs_binary`.
+        folder: Holds its data and its log; made if it is not there.
+        address: Where it listens.
+        port: Of S3.
+        credentials: The one key pair that it accepts, as ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``.
 
     Raises:
-        EmulatorError: It ended at once or does not listen; with its last lines.
+        EmulatorError: It does not listen; with its last lines.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    master, volume, filer = free_ports(address, 3, below=65536 - _GRPC_OFFSET)
+    temporary = folder / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
     log = folder / "weed.log"
-    command = [
+    for attempt in range(1, _ATTEMPTS + 1):
+        with log.open("wb") as output:
+            program = Program(
+                _command(binary, folder, address, port),
+                environment={
+                    "HOME": str(folder),
+                    "TMPDIR": str(temporary),
+                    "PATH": os.defpath,
+                    **credentials,
+                },
+                folder=folder,
+                output=output,
+                grace_seconds=_GRACE_SECONDS,
+            )
+        try:
+            wait_until_listening(program, address, port, what="the emulated S3 (SeaweedFS)", log=log)
+        except EmulatorError:
+            program.end()
+            # One of its inner ports may have been taken between their choice and their use.
+            if attempt == _ATTEMPTS:
+                raise
+        except BaseException:
+            program.end()
+            raise
+        else:
+            return program
+    raise EmulatorError("the emulated S3 (SeaweedFS) was not started")
+
+
+def remove_sockets(port: int) -> None:
+    """Remove what SeaweedFS leaves in ``/tmp``, where it does not heed TMPDIR."""
+    Path(f"/tmp/seaweedfs-s3-{port}.sock").unlink(missing_ok=True)  # noqa: S108 - its choice
+
+
+def _command(binary: str, folder: Path, address: str, port: int) -> list[str]:
+    # Left to itself it takes the same well-known ports in every instance.
+    master, volume, filer, admin, metrics = free_ports(address, 5, below=65536 - S3_GRPC_OFFSET)
+    return [
         binary,
         "mini",
         f"-dir={folder}",
@@ -46,15 +90,10 @@ def start_seaweedfs(
         f"-volume.port={volume}",
         f"-filer.port={filer}",
         f"-s3.port={port}",
-        "-webdav=false",
+        "-s3.port.iceberg=0",
+        f"-admin.port={admin}",
+        f"-metricsPort={metrics}",
         "-admin.ui=false",
+        "-webdav=false",
         "-master.telemetry=false",
     ]
-    with log.open("wb") as output:
-        program = Program(command, environment=environment, folder=folder, output=output)
-    try:
-        wait_until_listening(program, address, port, what="the emulated S3 (SeaweedFS)", log=log)
-    except BaseException:
-        program.end()
-        raise
-    return program

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
 import time
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING
 
 from hybrid_provider.emulator import warden
 
@@ -29,6 +30,7 @@ class Program:
         folder: Its working directory.
         output: Where its standard output and error go: a file's descriptor, ``subprocess.PIPE`` or DEVNULL.
         errors: Where its standard error goes, if elsewhere.
+        grace_seconds: From SIGTERM to SIGKILL when it is ended.
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class Program:
         folder: Path,
         output: int | IO[bytes] = subprocess.DEVNULL,
         errors: int | IO[bytes] = subprocess.STDOUT,
+        grace_seconds: float = 1.0,
     ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", warden.__file__, *command],
+            [sys.executable, "-I", "-S", warden.__file__, str(grace_seconds), *command],
             env=dict(environment),
             cwd=folder,
             stdin=subprocess.PIPE,
@@ -78,21 +81,38 @@ class Program:
         """Send SIGTERM to the program's process group."""
         self._process.terminate()
 
+    def begin_end(self) -> None:
+        """Have the warden end the program and all that it started; several can so end at once."""
+        self._process.send_signal(signal.SIGUSR1)
+
     def end(self) -> int:
-        """End the program and all that it started: SIGTERM, and SIGKILL after the warden's grace."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
+        """End the program and all that it started: SIGTERM, and SIGKILL after the grace; its exit status."""
+        self.begin_end()
         status = self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
         return status
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.end()
+class Programs:
+    """The programs of one emulator, so that they can be ended together."""
+
+    def __init__(self) -> None:
+        self._started: list[Program] = []
+
+    def add(self, program: Program) -> Program:
+        """Have a program ended with the others."""
+        self._started.append(program)
+        return program
+
+    def end(self) -> None:
+        """End all programs at once, and wait for each."""
+        for program in self._started:
+            program.begin_end()
+        for program in self._started:
+            program.end()
+        self._started.clear()
 
 
 def free_ports(address: str, count: int, *, below: int = 65536) -> list[int]:
@@ -112,6 +132,24 @@ def free_ports(address: str, count: int, *, below: int = 65536) -> list[int]:
     return found
 
 
+def require_free(address: str, port: int, what: str) -> None:
+    """Find out before a server starts that its port is taken, where the reason can still be told.
+
+    Raises:
+        EmulatorError: Something listens on the port.
+    """
+    with socket.socket() as listener:
+        # As servers do: a connection of a former server that is still closing is no obstacle.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address, port))
+        except OSError as error:
+            raise EmulatorError(
+                f"port {port} of {address}, for {what}, cannot be used ({error.strerror}); "
+                "stop what listens there or choose another first port"
+            ) from None
+
+
 def wait_until_listening(program: Program, address: str, port: int, *, what: str, log: Path) -> None:
     """Return when ``program`` accepts connections on ``port``.
 
@@ -125,7 +163,10 @@ def wait_until_listening(program: Program, address: str, port: int, *, what: str
         with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
             return
         time.sleep(0.02)
+    raise EmulatorError(f"{what} did not start on {address}:{port}: {last_words(log)}")
+
+
+def last_words(log: Path) -> str:
+    """The last lines of a program's log, on one line."""
     lines = log.read_text(errors="replace").splitlines()[-5:] if log.exists() else []
-    raise EmulatorError(
-        f"{what} did not start on {address}:{port}: " + (" | ".join(lines) or "it said nothing")
-    )
+    return " | ".join(line.strip() for line in lines if line.strip()) or "it said nothing"

@@ -2,13 +2,15 @@
 
 The emulator runs every program through this one, and holds the write end of its standard input::
 
-    python -I -S warden.py COMMAND [ARGUMENT ...]
+    python -I -S warden.py GRACE_SECONDS COMMAND [ARGUMENT ...]
 
 - The command gets a session of its own; SIGTERM and SIGINT are passed on to its process group.
 - A process that leaves the session (``setsid``, a double fork) becomes a child of the warden, not of init,
   so that it lives as long as the command does and can be found afterwards.
-- When standard input reaches its end, because the emulator closed it or is gone, however it went, every
-  process is asked to end (SIGTERM), and killed after ``GRACE_SECONDS``.
+- When standard input reaches its end, because the emulator is gone, however it went, every process is
+  asked to end (SIGTERM), and killed after the grace. SIGUSR1 does the same: a process that was forked from
+  the emulator may hold the input open.
+- When the command ends by itself, what it left behind is killed at once.
 
 It imports the standard library only, and little of it: there is one warden for each command.
 """
@@ -23,32 +25,38 @@ import signal
 import sys
 import time
 
-GRACE_SECONDS = 2.0
 _PR_SET_CHILD_SUBREAPER = 36
 _STDIN = 0
 
 
-def main(command: list[str]) -> int:
+def main(grace_seconds: float, command: list[str]) -> int:
     """Run ``command`` and return its exit status, 128 + n for one that signal n ended."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    told_to_end: list[int] = []
     wakeup = _wakeup_on_signals()
-    devnull = os.open(os.devnull, os.O_RDONLY)
+    signal.signal(signal.SIGUSR1, lambda number, _: told_to_end.append(number))
+    # Held back until the child is known; without it, one that comes now would leave the child behind.
+    passed_on = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
     child = os.posix_spawnp(
         command[0],
         command,
         os.environ,
         setsid=True,
-        file_actions=[(os.POSIX_SPAWN_DUP2, devnull, _STDIN)],
+        setsigmask=[],
+        setsigdef=[signal.SIGUSR1, signal.SIGCHLD],
+        file_actions=[(os.POSIX_SPAWN_OPEN, _STDIN, os.devnull, os.O_RDONLY, 0)],
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in passed_on:
         signal.signal(number, lambda got, _: _signal_group(child, got))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
 
-    status = _wait(child, wakeup)
+    status = _wait(child, wakeup, told_to_end)
     if status is None:
-        status = _end_all(child, signal.SIGTERM, GRACE_SECONDS)
-    _end_all(child, signal.SIGKILL, None)
-    return status if status is not None else 128 + signal.SIGKILL
+        status = _end_all(child, signal.SIGTERM, grace_seconds)
+    killed = _end_all(child, signal.SIGKILL, None)
+    return next((code for code in (status, killed) if code is not None), 128 + signal.SIGKILL)
 
 
 def _wakeup_on_signals() -> int:
@@ -61,12 +69,14 @@ def _wakeup_on_signals() -> int:
     return readable
 
 
-def _wait(child: int, wakeup: int) -> int | None:
-    """The child's exit status, or None once standard input has ended."""
+def _wait(child: int, wakeup: int, told_to_end: list[int]) -> int | None:
+    """The child's exit status, or None once everything is to end."""
     while True:
         status = _reap(child)
         if status is not None:
             return status
+        if told_to_end:
+            return None
         readable, _, _ = select.select([_STDIN, wakeup], [], [])
         if wakeup in readable:
             with contextlib.suppress(BlockingIOError):
@@ -121,8 +131,6 @@ def _descendants(root: int) -> set[int]:
                 fields = stat.read().rpartition(b") ")[2].split()
                 if fields[0] != b"Z":
                     children.setdefault(int(fields[1]), []).append(int(name))
-                else:
-                    children.setdefault(int(fields[1]), [])
     found: set[int] = set()
     todo = [root]
     while todo:
@@ -138,4 +146,4 @@ def _signal_group(leader: int, number: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(float(sys.argv[1]), sys.argv[2:]))

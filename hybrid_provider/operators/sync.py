@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from hybrid_provider.artifacts.archive import Limits
     from hybrid_provider.artifacts.progress import Progress
     from hybrid_provider.artifacts.release import ReleaseDict
 
@@ -39,6 +40,8 @@ class ModelArtifactSyncOperator(BaseOperator):
             ``s3://bucket/path/model.tar.gz``, or a prefix of objects with a ``/`` at its end. Templated.
         store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
         expected_sha256: Of the object as it is in the cloud; another is refused. Templated.
+        limits: What an archive may unpack to; the defaults are those of
+            :class:`~hybrid_provider.artifacts.archive.Limits`.
         aws_conn_id: As in the amazon provider.
         region_name: As in the amazon provider.
         verify: As in the amazon provider.
@@ -63,6 +66,7 @@ class ModelArtifactSyncOperator(BaseOperator):
         artifact: object,
         store_root: str | PathLike[str] | None = None,
         expected_sha256: str | None = None,
+        limits: Limits | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
@@ -74,6 +78,7 @@ class ModelArtifactSyncOperator(BaseOperator):
         self.artifact = artifact
         self.store_root = store_root
         self.expected_sha256 = expected_sha256
+        self.limits = limits
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.verify = verify
@@ -95,6 +100,7 @@ class ModelArtifactSyncOperator(BaseOperator):
             progress=_every(SECONDS_BETWEEN_LINES, lambda progress: self.log.info("%s", progress)),
             expected_sha256=self.expected_sha256,
             created=source.created,
+            limits=self.limits,
             provenance={"training": source.training, "run": _run(context)},
         )
         self.log.info("%s", _summary(result))

@@ -1,4 +1,4 @@
-"""The training container: ``/opt/ml`` as a folder, and the image's program in it.
+"""The training container of one instance: ``/opt/ml`` as a folder, and the image's program in it.
 
 A runner stands for an image. The one here is for every image: it runs the request's own entry point, or the
 ``sagemaker-training`` toolkit with this Python, as AWS's framework images do with theirs.
@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 from hybrid_provider.emulator.processes import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from hybrid_provider.emulator.sagemaker.job import TrainingJob
 
 _TOOLKIT: Final = "from sagemaker_training.cli.train import main; main()"
 _FAILURE_CHARACTERS: Final = 1024
+_FOLDERS: Final = (
+    "input/config",
+    "input/data",
+    "model",
+    "output/data",
+    "output/intermediate",
+    "checkpoints",
+    "tmp",
+)
 
 
 class Running(Protocol):
@@ -27,7 +38,7 @@ class Running(Protocol):
 
     @property
     def stdout(self) -> IO[bytes]:
-        """Its output and errors, ending when it ends."""
+        """Its output and errors together; ends when it ends."""
 
     def wait(self, seconds: float | None = None) -> int | None:
         """Its exit status, or None if it runs longer than ``seconds``."""
@@ -39,23 +50,22 @@ class Running(Protocol):
         """End it and all of its processes; its exit status."""
 
 
-Runner = "Callable[[Container], Running]"
-
-
 class Container:
-    """The files and the environment of one job's container.
+    """The files and the environment of one instance's container.
 
     Args:
-        request: The CreateTrainingJob request.
-        arn: The job's ARN.
+        job: The job that it is part of.
+        host: ``algo-1``, ``algo-2`` and so on.
         folder: What is ``/opt/ml`` in the cloud.
         aws: Credentials, region and endpoints for AWS clients in the container.
     """
 
-    def __init__(self, request: dict[str, Any], arn: str, folder: Path, aws: Mapping[str, str]) -> None:
-        self.request = request
+    def __init__(self, job: TrainingJob, host: str, folder: Path, aws: Mapping[str, str]) -> None:
+        self.host = host
         self.folder = folder
-        self._arn = arn
+        self.request = job.request
+        self._arn = job.arn
+        self._hosts = job.hosts
         self._aws = aws
 
     @property
@@ -63,36 +73,32 @@ class Container:
         """What becomes the artifact."""
         return self.folder / "model"
 
+    @property
+    def output_folder(self) -> Path:
+        """What becomes ``output.tar.gz``."""
+        return self.folder / "output" / "data"
+
     def channel_folder(self, name: str) -> Path:
         """Where a channel's files are."""
         return self.folder / "input" / "data" / name
 
     def prepare(self) -> None:
-        """Make the folders and write the configuration."""
-        for name in (
-            "input/config",
-            "input/data",
-            "model",
-            "output/data",
-            "output/intermediate",
-            "checkpoints",
-            "tmp",
-        ):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        """Make the folders and write the configuration; a former emulator's files of the job are removed."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for name in _FOLDERS:
+            (self.folder / name).mkdir(parents=True)
         for name, document in (
             ("hyperparameters", self.request.get("HyperParameters", {})),
-            ("resourceconfig", _resource_config(self.request)),
-            ("inputdataconfig", _input_data_config(self.request)),
+            ("resourceconfig", self._resource_config()),
+            ("inputdataconfig", self._input_data_config()),
         ):
             (self.folder / "input" / "config" / f"{name}.json").write_text(json.dumps(document))
 
     def command(self) -> list[str]:
         """What the container runs."""
         algorithm = self.request["AlgorithmSpecification"]
-        entrypoint = algorithm.get("ContainerEntrypoint", [])
-        if entrypoint:
-            return [*entrypoint, *algorithm.get("ContainerArguments", [])]
-        return [sys.executable, "-c", _TOOLKIT]
+        entrypoint = algorithm.get("ContainerEntrypoint", [sys.executable, "-c", _TOOLKIT])
+        return [*entrypoint, *algorithm.get("ContainerArguments", [])]
 
     def environment(self) -> dict[str, str]:
         """The whole environment of the container."""
@@ -101,6 +107,7 @@ class Container:
             "HOME": str(self.folder / "tmp"),
             "TMPDIR": str(self.folder / "tmp"),
             "LANG": "C.UTF-8",
+            # A log line is worth most while the job runs.
             "PYTHONUNBUFFERED": "1",
             **self._aws,
             "AWS_REGION": self._aws["AWS_DEFAULT_REGION"],
@@ -115,9 +122,37 @@ class Container:
     def failure_reason(self, status: int) -> str:
         """FailureReason, from what the script left in ``output/failure``."""
         file = self.folder / "output" / "failure"
-        said = file.read_text(errors="replace") if file.exists() else ""
-        reason = said or f"Please use an API compatible algorithm or framework, exit code: {status}"
-        return f"AlgorithmError: {reason[:_FAILURE_CHARACTERS]}"
+        said = file.read_text(errors="replace") if file.exists() else "the container left no reason"
+        prefix, suffix = "AlgorithmError: ", f", exit code: {status}"
+        return f"{prefix}{said[: _FAILURE_CHARACTERS - len(prefix) - len(suffix)]}{suffix}"
+
+    def _resource_config(self) -> dict[str, Any]:
+        kind = self.request["ResourceConfig"]["InstanceType"]
+        group = {"instance_group_name": "homogeneousCluster", "instance_type": kind, "hosts": self._hosts}
+        return {
+            "current_host": self.host,
+            "current_instance_type": kind,
+            "current_group_name": "homogeneousCluster",
+            "hosts": self._hosts,
+            "instance_groups": [group],
+            "network_interface_name": "lo",
+        }
+
+    def _input_data_config(self) -> dict[str, Any]:
+        mode = self.request["AlgorithmSpecification"]["TrainingInputMode"]
+        return {
+            channel["ChannelName"]: {
+                "TrainingInputMode": channel.get("InputMode", mode),
+                "S3DistributionType": channel["DataSource"]["S3DataSource"].get(
+                    "S3DataDistributionType", "FullyReplicated"
+                ),
+                "RecordWrapperType": channel.get("RecordWrapperType", "None"),
+            }
+            for channel in self.request.get("InputDataConfig", ())
+        }
+
+
+Runner = Callable[[Container], Running]
 
 
 def run_on_this_machine(container: Container) -> Program:
@@ -128,33 +163,3 @@ def run_on_this_machine(container: Container) -> Program:
         folder=container.folder,
         output=subprocess.PIPE,
     )
-
-
-def _resource_config(request: dict[str, Any]) -> dict[str, Any]:
-    count = request["ResourceConfig"].get("InstanceCount", 1)
-    hosts = [f"algo-{number}" for number in range(1, count + 1)]
-    kind = request["ResourceConfig"].get("InstanceType", "ml.m5.large")
-    return {
-        "current_host": "algo-1",
-        "current_instance_type": kind,
-        "current_group_name": "homogeneousCluster",
-        "hosts": hosts,
-        "instance_groups": [
-            {"instance_group_name": "homogeneousCluster", "instance_type": kind, "hosts": hosts}
-        ],
-        "network_interface_name": "lo",
-    }
-
-
-def _input_data_config(request: dict[str, Any]) -> dict[str, Any]:
-    return {
-        channel["ChannelName"]: {
-            "TrainingInputMode": channel.get("InputMode")
-            or request["AlgorithmSpecification"].get("TrainingInputMode", "File"),
-            "S3DistributionType": channel["DataSource"]
-            .get("S3DataSource", {})
-            .get("S3DataDistributionType", "FullyReplicated"),
-            "RecordWrapperType": channel.get("RecordWrapperType", "None"),
-        }
-        for channel in request.get("InputDataConfig", ())
-    }

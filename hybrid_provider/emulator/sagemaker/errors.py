@@ -43,3 +43,31 @@ class UnknownOperationException(ServiceError):
 
     code = "UnknownOperationException"
     http_status = 400
+
+
+class AccessDeniedException(ServiceError):
+    """The caller may not do this."""
+
+    code = "AccessDeniedException"
+    http_status = 400
+
+
+class UnrecognizedClientException(ServiceError):
+    """The access key is none of the account's."""
+
+    code = "UnrecognizedClientException"
+    http_status = 400
+
+
+class MissingAuthenticationTokenException(ServiceError):
+    """The request is not signed."""
+
+    code = "MissingAuthenticationTokenException"
+    http_status = 400
+
+
+class InvalidSignatureException(ServiceError):
+    """The request is signed for another region or service."""
+
+    code = "InvalidSignatureException"
+    http_status = 400

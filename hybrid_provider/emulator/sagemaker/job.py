@@ -62,7 +62,14 @@ class Metric:
 
 @dataclass(kw_only=True)
 class TrainingJob:
-    """A job as the service knows it. Change it under ``lock``; read it under ``lock`` as well."""
+    """A job as the service knows it. Change it under ``lock``; read it under ``lock`` as well.
+
+    Attributes:
+        request: The CreateTrainingJob request, with the emulator's defaults filled in.
+        stop_requested: It is to be stopped.
+        wake: Something has happened that the job's thread must look at.
+        finished: It has reached a terminal status.
+    """
 
     request: dict[str, Any]
     arn: str
@@ -77,6 +84,7 @@ class TrainingJob:
     metrics: list[Metric] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     stop_requested: threading.Event = field(default_factory=threading.Event)
+    wake: threading.Event = field(default_factory=threading.Event)
     finished: threading.Event = field(default_factory=threading.Event)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -91,9 +99,24 @@ class TrainingJob:
         return self.transitions[-1].secondary
 
     @property
+    def instance_type(self) -> str:
+        """What is billed."""
+        return str(self.request["ResourceConfig"]["InstanceType"])
+
+    @property
     def instance_count(self) -> int:
         """How many instances are billed."""
-        return int(self.request["ResourceConfig"].get("InstanceCount", 1))
+        return int(self.request["ResourceConfig"]["InstanceCount"])
+
+    @property
+    def hosts(self) -> list[str]:
+        """The instances' names."""
+        return [f"algo-{number}" for number in range(1, self.instance_count + 1)]
+
+    @property
+    def max_runtime(self) -> timedelta:
+        """MaxRuntimeInSeconds; SageMaker's default is a day."""
+        return timedelta(seconds=self.request["StoppingCondition"].get("MaxRuntimeInSeconds", 86400))
 
     @property
     def training_time(self) -> timedelta | None:
@@ -101,6 +124,14 @@ class TrainingJob:
         if self.started is None or self.ended is None:
             return None
         return timedelta(seconds=max(1, round((self.ended - self.started).total_seconds())))
+
+    def request_stop(self) -> None:
+        """Have the job's thread stop it."""
+        with self.lock:
+            if not self.status.terminal and not self.stop_requested.is_set():
+                self.enter(Secondary.STOPPING, "Stopping the training job", status=Status.STOPPING)
+                self.stop_requested.set()
+        self.wake.set()
 
     def enter(self, secondary: Secondary, message: str, *, status: Status | None = None) -> None:
         """Move to a secondary status, and to a status if one is given."""

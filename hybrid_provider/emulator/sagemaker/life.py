@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import logging
-import re
-import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from enum import Enum, auto
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from hybrid_provider.emulator.sagemaker import storage
+from hybrid_provider.emulator.sagemaker.cluster import Cluster
 from hybrid_provider.emulator.sagemaker.container import Container
-from hybrid_provider.emulator.sagemaker.job import Metric, Secondary, Status
-from hybrid_provider.emulator.sagemaker.logs import LogStream, follow
+from hybrid_provider.emulator.sagemaker.job import Secondary, Status
+from hybrid_provider.emulator.sagemaker.metrics import MetricReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import timedelta
     from pathlib import Path
 
-    from hybrid_provider.emulator.sagemaker.container import Running
+    from hybrid_provider.emulator.sagemaker.container import Runner
     from hybrid_provider.emulator.sagemaker.job import TrainingJob
 
 _log = logging.getLogger(__name__)
-_POLL_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,140 +34,180 @@ class World:
     """What all jobs share.
 
     Attributes:
+        account: The account's twelve digits.
         folder: Holds one folder for each job.
         aws: Credentials, region and endpoints for AWS clients in a container.
         s3: A boto3 client.
         logs: A boto3 client.
-        runner: Gives the runner for an image.
+        iam: A boto3 client.
+        runner_for: Gives the runner for an image.
         stop_grace: From SIGTERM to SIGKILL when a job is stopped; SageMaker's is 120 seconds.
+        closing: Set when the emulator ends: no job is given time any more.
     """
 
+    account: str
     folder: Path
     aws: Mapping[str, str]
     s3: Any
     logs: Any
-    runner: Callable[[str], Callable[[Container], Running]]
+    iam: Any
+    runner_for: Callable[[str], Runner]
     stop_grace: timedelta
+    closing: Event = field(default_factory=Event)
+
+
+class JobFailed(Exception):
+    """The job ends as Failed; the message is its FailureReason."""
+
+
+class _Cause(Enum):
+    """Why the containers ended."""
+
+    BY_THEMSELVES = auto()
+    STOPPED = auto()
+    TIMED_OUT = auto()
 
 
 def live(job: TrainingJob, world: World) -> None:
     """Run the job to its end; whatever goes wrong becomes its FailureReason."""
     try:
         _train(job, world)
+    except JobFailed as failure:
+        _fail(job, str(failure))
     except Exception as error:  # noqa: BLE001 - nobody is above a thread; a job must end all the same
-        _log.exception("training job %s", job.name)
-        _fail(job, f"InternalServerError: {error}")
+        if not world.closing.is_set():
+            _log.exception("training job %s", job.name)
+        _fail(job, f"InternalServerError: We encountered an internal error: {error}")
 
 
 def _train(job: TrainingJob, world: World) -> None:
-    container = Container(job.request, job.arn, world.folder / job.name / "opt" / "ml", world.aws)
-    job.enter(Secondary.PENDING, "Preparing the instances for training")
-    if _stopped_early(job):
-        return
-    job.started = datetime.now(UTC)
-    job.enter(Secondary.DOWNLOADING, "Downloading input data")
-    container.prepare()
-    for channel in job.request.get("InputDataConfig", ()):
-        source = channel["DataSource"].get("S3DataSource")
-        if source:
-            storage.download_channel(
-                world.s3, source["S3Uri"], container.channel_folder(channel["ChannelName"])
-            )
+    containers = [
+        Container(job, host, world.folder / job.name / host / "opt" / "ml", world.aws) for host in job.hosts
+    ]
+    for secondary, message in (
+        (Secondary.STARTING, "Launching requested ML instances"),
+        (Secondary.PENDING, "Preparing the instances for training"),
+        (Secondary.DOWNLOADING, "Downloading input data"),
+    ):
+        if _stopped_early(job):
+            return
+        job.enter(secondary, message)
+    _download(job, containers, world)
     job.enter(Secondary.DOWNLOADING, "Downloading the training image")
     if _stopped_early(job):
         return
     job.enter(Secondary.TRAINING, "Training image download completed. Training in progress.")
-    end = _run(job, container, world)
-    _finish(job, container, world, end)
-
-
-@dataclass(frozen=True)
-class _End:
-    """How the container ended."""
-
-    status: int
-    timed_out: bool
-
-
-def _run(job: TrainingJob, container: Container, world: World) -> _End:
-    image = job.request["AlgorithmSpecification"].get("TrainingImage", "")
-    running = world.runner(image)(container)
-    stream = LogStream(world.logs, f"{job.name}/algo-1-{int(time.time())}")
-    metrics = _MetricReader(job.request["AlgorithmSpecification"].get("MetricDefinitions", ()))
-    follower = threading.Thread(target=follow, args=(running.stdout, stream, metrics.read), daemon=True)
-    follower.start()
-    seconds = job.request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 86400)
-    deadline = time.monotonic() + seconds
-    timed_out = False
-    status = running.wait(_POLL_SECONDS)
-    while status is None:
-        timed_out = time.monotonic() > deadline
-        if timed_out or job.stop_requested.is_set():
-            running.terminate()
-            status = running.wait(world.stop_grace.total_seconds())
-            if status is None:
-                status = running.end()
-        else:
-            status = running.wait(_POLL_SECONDS)
-    follower.join()
-    running.end()
-    with job.lock:
-        job.metrics = metrics.found()
-    return _End(status, timed_out)
-
-
-def _finish(job: TrainingJob, container: Container, world: World, end: _End) -> None:
-    stopped = job.stop_requested.is_set() or end.timed_out
-    if end.status != 0 and not stopped:
-        _fail(job, container.failure_reason(end.status))
+    cause = _run(job, containers, world)
+    if world.closing.is_set():
         return
-    job.enter(Secondary.UPLOADING, "Uploading generated training model")
-    uri = storage.upload_model(world.s3, container.model_folder, job.request)
-    with job.lock:
-        job.artifact_uri = uri
-    if end.timed_out:
-        job.enter(
-            Secondary.MAX_RUNTIME_EXCEEDED,
-            "Training job runtime exceeded MaxRuntimeInSeconds provided",
-            status=Status.STOPPED,
-        )
-    elif stopped:
-        job.enter(Secondary.STOPPED, "Training job stopped", status=Status.STOPPED)
-    else:
-        job.enter(Secondary.COMPLETED, "Training job completed", status=Status.COMPLETED)
+    _upload(job, containers, world)
+    _finish(job, cause)
 
 
 def _stopped_early(job: TrainingJob) -> bool:
-    """A job that is stopped before its container runs has no artifact."""
-    if not job.stop_requested.is_set():
-        return False
-    job.enter(Secondary.STOPPED, "Training job stopped", status=Status.STOPPED)
-    return True
+    """A job that is stopped before its containers run has no artifact."""
+    if job.stop_requested.is_set():
+        job.enter(Secondary.STOPPED, "Training job stopped", status=Status.STOPPED)
+    return job.stop_requested.is_set()
+
+
+def _download(job: TrainingJob, containers: list[Container], world: World) -> None:
+    with job.lock:
+        job.started = datetime.now(UTC)
+    for container in containers:
+        container.prepare()
+        try:
+            for channel in job.request.get("InputDataConfig", ()):
+                uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
+                storage.download_channel(world.s3, uri, container.channel_folder(channel["ChannelName"]))
+        except (ClientError, BotoCoreError) as error:
+            raise JobFailed(f"ClientError: Data download failed:{error}") from error
+
+
+def _run(job: TrainingJob, containers: list[Container], world: World) -> _Cause:
+    """Run the containers to their end.
+
+    Raises:
+        JobFailed: One of them failed by itself.
+    """
+    image = job.request["AlgorithmSpecification"].get("TrainingImage", "")
+    metrics = MetricReader(job.request["AlgorithmSpecification"].get("MetricDefinitions", ()))
+    deadline = time.monotonic() + job.max_runtime.total_seconds()
+    try:
+        cluster = Cluster(containers, world.runner_for(image), world.logs, metrics.read, job.wake.set)
+    except OSError as error:
+        raise JobFailed(f"AlgorithmError: the container's entry point does not start: {error}") from error
+    try:
+        cause = _wait(job, cluster, deadline)
+        if cause is not _Cause.BY_THEMSELVES:
+            _stop(job, cluster, world)
+    finally:
+        cluster.end()
+        cluster.join()
+        with job.lock:
+            job.metrics = metrics.found()
+    failed = cluster.failed()
+    if failed is not None and cause is _Cause.BY_THEMSELVES:
+        host, status = failed
+        container = next(container for container in containers if container.host == host)
+        raise JobFailed(container.failure_reason(status))
+    return cause
+
+
+def _wait(job: TrainingJob, cluster: Cluster, deadline: float) -> _Cause:
+    """Return when the containers are over, or must be stopped."""
+    while not cluster.over():
+        if job.stop_requested.is_set():
+            return _Cause.STOPPED
+        if time.monotonic() >= deadline:
+            job.enter(Secondary.STOPPING, "Stopping the training job: its time is up", status=Status.STOPPING)
+            return _Cause.TIMED_OUT
+        _wait_for(job.wake, deadline)
+    return _Cause.BY_THEMSELVES
+
+
+def _stop(job: TrainingJob, cluster: Cluster, world: World) -> None:
+    """Give the containers their grace; the caller ends what is left."""
+    cluster.terminate()
+    deadline = time.monotonic() + world.stop_grace.total_seconds()
+    while not cluster.over() and not world.closing.is_set() and time.monotonic() < deadline:
+        _wait_for(job.wake, deadline)
+
+
+def _wait_for(wake: Event, deadline: float) -> None:
+    wake.wait(max(0.0, deadline - time.monotonic()))
+    wake.clear()
+
+
+def _upload(job: TrainingJob, containers: list[Container], world: World) -> None:
+    job.enter(Secondary.UPLOADING, "Uploading generated training model")
+    try:
+        uri = storage.upload_model(
+            world.s3, [container.model_folder for container in containers], job.request
+        )
+        storage.upload_output(world.s3, [container.output_folder for container in containers], job.request)
+    except (ClientError, BotoCoreError, storage.UploadFailed) as error:
+        raise JobFailed(f"ClientError: Artifact upload failed:{error}") from error
+    with job.lock:
+        job.artifact_uri = uri
+
+
+def _finish(job: TrainingJob, cause: _Cause) -> None:
+    # Under the lock, a stop is either seen here or refused: the job is then over.
+    with job.lock:
+        if cause is _Cause.TIMED_OUT:
+            job.enter(
+                Secondary.MAX_RUNTIME_EXCEEDED,
+                "Training job runtime exceeded MaxRuntimeInSeconds provided",
+                status=Status.STOPPED,
+            )
+        elif job.stop_requested.is_set():
+            job.enter(Secondary.STOPPED, "Training job stopped", status=Status.STOPPED)
+        else:
+            job.enter(Secondary.COMPLETED, "Training job completed", status=Status.COMPLETED)
 
 
 def _fail(job: TrainingJob, reason: str) -> None:
     with job.lock:
         job.failure_reason = reason
         job.enter(Secondary.FAILED, "Training job failed", status=Status.FAILED)
-
-
-class _MetricReader:
-    """Finds the values of MetricDefinitions in the log; the last one of each counts."""
-
-    def __init__(self, definitions: list[dict[str, str]]) -> None:
-        self._patterns = {definition["Name"]: re.compile(definition["Regex"]) for definition in definitions}
-        self._found: dict[str, Metric] = {}
-
-    def read(self, line: str) -> None:
-        for name, pattern in self._patterns.items():
-            match = pattern.search(line)
-            if match:
-                text = match.group(1) if pattern.groups else match.group(0)
-                try:
-                    value = float(text)
-                except ValueError:
-                    continue
-                self._found[name] = Metric(name=name, value=value, at=datetime.now(UTC))
-
-    def found(self) -> list[Metric]:
-        return list(self._found.values())

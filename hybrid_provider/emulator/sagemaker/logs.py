@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import IO
+
+_log = logging.getLogger(__name__)
 
 LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
 _FLUSH_SECONDS: Final = 0.2
@@ -25,7 +30,7 @@ class LogStream:
 
     def __init__(self, client: Any, name: str) -> None:  # noqa: ANN401 - a boto3 client
         self._client = client
-        self._name = name
+        self.name = name
         self._waiting: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._created = False
@@ -43,12 +48,12 @@ class LogStream:
         if events and not self._created:
             self._create()
         for batch in _batches(events):
-            self._client.put_log_events(logGroupName=LOG_GROUP, logStreamName=self._name, logEvents=batch)
+            self._client.put_log_events(logGroupName=LOG_GROUP, logStreamName=self.name, logEvents=batch)
 
     def _create(self) -> None:
         for make, names in (
             (self._client.create_log_group, {"logGroupName": LOG_GROUP}),
-            (self._client.create_log_stream, {"logGroupName": LOG_GROUP, "logStreamName": self._name}),
+            (self._client.create_log_stream, {"logGroupName": LOG_GROUP, "logStreamName": self.name}),
         ):
             with contextlib.suppress(self._client.exceptions.ResourceAlreadyExistsException):
                 make(**names)
@@ -56,12 +61,15 @@ class LogStream:
 
 
 def follow(output: IO[bytes], stream: LogStream, seen: Callable[[str], None]) -> None:
-    """Send all lines of ``output`` until its end, also to ``seen``, at most ``_FLUSH_SECONDS`` late."""
+    """Send all lines of ``output`` until its end, also to ``seen``, at most ``_FLUSH_SECONDS`` late.
+
+    Lines that cannot be sent are lost, and the program's log says so: a container never waits for its logs.
+    """
     ended = threading.Event()
 
     def flush_often() -> None:
         while not ended.wait(_FLUSH_SECONDS):
-            stream.flush()
+            _try_to_flush(stream)
 
     flusher = threading.Thread(target=flush_often, daemon=True)
     flusher.start()
@@ -71,7 +79,14 @@ def follow(output: IO[bytes], stream: LogStream, seen: Callable[[str], None]) ->
         seen(text)
     ended.set()
     flusher.join()
-    stream.flush()
+    _try_to_flush(stream)
+
+
+def _try_to_flush(stream: LogStream) -> None:
+    try:
+        stream.flush()
+    except (BotoCoreError, ClientError) as error:
+        _log.warning("lines of %s are lost: %s", stream.name, error)
 
 
 def _batches(events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

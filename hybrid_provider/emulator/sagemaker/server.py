@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import botocore.session
 
 from hybrid_provider.emulator.sagemaker.errors import (
+    InvalidSignatureException,
+    MissingAuthenticationTokenException,
     SerializationException,
     ServiceError,
     UnknownOperationException,
+    UnrecognizedClientException,
 )
 from hybrid_provider.emulator.sagemaker.shapes import read_request, write_reply
 
@@ -22,44 +27,78 @@ if TYPE_CHECKING:
 
     from hybrid_provider.emulator.sagemaker.service import TrainingService
 
+_log = logging.getLogger(__name__)
 _TARGET_PREFIX: Final = "SageMaker."
+_CREDENTIAL: Final = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/([^/]+)/sagemaker/aws4_request,")
+# The beginning of the keys that the emulated STS gives for an assumed role.
+_TEMPORARY_KEY: Final = "ASIA"
 
 
-class SageMakerServer:
-    """Serves one :class:`TrainingService`."""
+class Api:
+    """Reads a request, has the service answer it, writes the reply.
 
-    def __init__(self, service: TrainingService, address: str, port: int) -> None:
-        model = botocore.session.get_session().get_service_model("sagemaker")
-        operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    Args:
+        service: Whose operations these are.
+        access_key: The account's key. Signatures are not verified: only which key and region they are of.
+        region: The region that requests must be signed for.
+    """
+
+    def __init__(self, service: TrainingService, *, access_key: str, region: str) -> None:
+        self._model = botocore.session.get_session().get_service_model("sagemaker")
+        self._access_key = access_key
+        self._region = region
+        self._operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "CreateTrainingJob": service.create_training_job,
             "DescribeTrainingJob": service.describe_training_job,
             "StopTrainingJob": service.stop_training_job,
             "ListTrainingJobs": service.list_training_jobs,
+            "ListTags": service.list_tags,
+            "AddTags": service.add_tags,
+            "DeleteTags": service.delete_tags,
         }
 
-        def answer(target: str, body: bytes) -> dict[str, Any]:
-            name = target.removeprefix(_TARGET_PREFIX)
-            if name not in operations:
-                raise UnknownOperationException(f"the emulator does not emulate {target}")
-            operation = model.operation_model(name)
-            try:
-                document = json.loads(body or b"{}")
-            except ValueError as error:
-                raise SerializationException(str(error)) from error
-            reply = operations[name](read_request(operation.input_shape, document))
-            return dict(write_reply(operation.output_shape, reply)) if operation.output_shape else {}
+    def answer(self, target: str, authorization: str, body: bytes) -> dict[str, Any]:
+        """The reply to one request.
 
-        class Handler(_Handler):
-            answers = staticmethod(answer)
+        Raises:
+            ServiceError: The request is refused.
+        """
+        self._authenticate(authorization)
+        name = target.removeprefix(_TARGET_PREFIX)
+        if name not in self._operations:
+            raise UnknownOperationException(
+                f"the emulator does not emulate {target or 'a request without a target'}"
+            )
+        operation = self._model.operation_model(name)
+        try:
+            document = json.loads(body or b"{}")
+        except ValueError as error:
+            raise SerializationException(str(error)) from error
+        reply = self._operations[name](read_request(operation.input_shape, document))
+        return dict(write_reply(operation.output_shape, reply)) if operation.output_shape else {}
 
-        self._server = ThreadingHTTPServer((address, port), Handler)
-        self._server.daemon_threads = True
+    def _authenticate(self, authorization: str) -> None:
+        if not authorization:
+            raise MissingAuthenticationTokenException("Missing Authentication Token")
+        match = _CREDENTIAL.match(authorization)
+        key, region = match.groups() if match else ("", "")
+        if key != self._access_key and not key.startswith(_TEMPORARY_KEY):
+            raise UnrecognizedClientException("The security token included in the request is invalid.")
+        if region != self._region:
+            raise InvalidSignatureException(f"Credential should be scoped to a valid region, not '{region}'.")
+
+
+class SageMakerServer:
+    """Serves one :class:`Api`, each connection in a thread of its own."""
+
+    def __init__(self, api: Api, address: str, port: int) -> None:
+        self._server = _Server((address, port), type("Handler", (_Handler,), {"api": api}))
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="sagemaker", daemon=True
         )
 
     def start(self) -> None:
-        """Serve, in a thread of its own."""
+        """Serve until :meth:`stop`."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -69,23 +108,34 @@ class SageMakerServer:
         self._server.server_close()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # A thousand waiting clients may connect at once; the default of 5 makes them try again a second later.
+    request_queue_size = 1024
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Small replies on a kept connection would otherwise wait for the client's delayed ACK.
+    # A reply in several writes on a kept connection would wait for the client's delayed acknowledgement.
     disable_nagle_algorithm = True
     wbufsize = -1
-    answers: Callable[[str, bytes], dict[str, Any]]
+    api: ClassVar[Api]
 
     def do_POST(self) -> None:
         """Answer one request."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = self.headers.get("X-Amz-Target", ""), self.headers.get("Authorization", "")
         try:
-            self._reply(200, self.answers(self.headers.get("X-Amz-Target", ""), body))
+            self._reply(200, self.api.answer(*headers, body))
         except ServiceError as error:
-            # The service's own exceptions have Message in the model, the common ones message; both are read.
-            self._reply(
-                error.http_status, {"__type": error.code, "message": str(error), "Message": str(error)}
-            )
+            self._refuse(error)
+        except Exception as error:  # noqa: BLE001 - a client must get an answer, whatever is wrong here
+            _log.exception("%s", headers[0])
+            self._refuse(ServiceError(f"the emulator failed: {error!r}"))
+
+    def _refuse(self, error: ServiceError) -> None:
+        # The service's own exceptions have Message in the model, the common ones message; clients read both.
+        self._reply(error.http_status, {"__type": error.code, "message": str(error), "Message": str(error)})
 
     def _reply(self, status: int, document: dict[str, Any]) -> None:
         payload = json.dumps(document).encode()

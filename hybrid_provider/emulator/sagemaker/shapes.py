@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from hybrid_provider.emulator.sagemaker.errors import SerializationException, ValidationException
@@ -29,6 +30,13 @@ _PYTHON_TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
     "structure": (dict,),
     "map": (dict,),
     "list": (list,),
+}
+
+_JAVA_CLASSES: Final = {
+    r"\p{Alnum}": "a-zA-Z0-9",
+    r"\p{L}": r"\w",
+    r"\p{N}": r"\d",
+    r"\p{Z}": " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
 }
 
 
@@ -63,6 +71,11 @@ def write_reply(shape: Shape, value: Any) -> Any:  # noqa: ANN401 - any JSON val
     if shape.type_name == "timestamp":
         return round(value.timestamp(), 3)
     return value
+
+
+def one_fault(value: object, path: str, constraint: str) -> str:
+    """The message of a request with this one fault; ``path`` may be in the model's capitals."""
+    return f"1 validation error detected: {_fault(value, _below('', path), constraint)}"
 
 
 def _read(shape: Shape, value: Any) -> Any:  # noqa: ANN401 - any JSON value
@@ -135,7 +148,7 @@ def _string_faults(shape: StringShape, value: str, path: str) -> Iterator[str]:
     if shape.enum and value not in shape.enum:
         yield _fault(value, path, f"Member must satisfy enum value set: [{', '.join(shape.enum)}]")
     pattern = shape.metadata.get("pattern")
-    if pattern and not re.fullmatch(pattern, value, re.DOTALL if pattern == ".*" else 0):
+    if pattern and not python_pattern(pattern).fullmatch(value):
         yield _fault(value, path, f"Member must satisfy regular expression pattern: {pattern}")
 
 
@@ -159,11 +172,22 @@ def _string_constraints(shape: Shape) -> list[str]:
     return found
 
 
+@lru_cache
+def python_pattern(pattern: str) -> re.Pattern[str]:
+    r"""The model's regular expressions are Java's, with classes that Python has other names for.
+
+    ``\p{L}`` and ``\p{N}`` only occur beside ``_``, so that ``\w`` is what they are together.
+    """
+    for java, python in _JAVA_CLASSES.items():
+        pattern = pattern.replace(java, python)
+    return re.compile(pattern)
+
+
 def _fault(value: object, path: str, constraint: str) -> str:
     shown = "null" if value is None else f"'{value}'"
     return f"Value {shown} at '{path}' failed to satisfy constraint: {constraint}"
 
 
 def _below(path: str, member: str) -> str:
-    name = member[0].lower() + member[1:]
+    name = ".".join(part[0].lower() + part[1:] for part in member.split("."))
     return f"{path}.{name}" if path else name

@@ -12,10 +12,10 @@ from airflow.providers.amazon.aws.sensors.sagemaker import SageMakerTrainingSens
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG
-from hybrid_provider.operators.deploy import OnPremDeployOperator
-from hybrid_provider.operators.train import SageMakerTrainOperator
 
+from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.sync import ModelArtifactSyncOperator
+from hybrid_provider.operators.train import SageMakerTrainOperator
 from hybrid_provider.sensors.artifact import ModelArtifactSensor
 
 BUCKET = "hybrid-models"

@@ -1,0 +1,283 @@
+"""Trains a model in AWS SageMaker, exactly once."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, conf
+
+from hybrid_provider._explained import explained
+from hybrid_provider._installation import installation_id
+from hybrid_provider._task_state import TaskState
+from hybrid_provider.exceptions import CloudUnavailable, ConfigurationError, TrainingStopped
+from hybrid_provider.hooks.aws import aws_access
+from hybrid_provider.training.arguments import Faults, read_spec
+from hybrid_provider.training.backend import JobRef
+from hybrid_provider.training.lifecycle import Identity, Lifecycle, Outcome
+from hybrid_provider.training.result import OnStopped, accepted_states, bill, deliver, training_dict
+from hybrid_provider.training.sagemaker.backend import SageMakerBackend
+from hybrid_provider.training.watch import Watch, Watched, pauses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Context
+
+    from hybrid_provider.training.lifecycle import Record, Started
+    from hybrid_provider.training.result import TrainingDict
+    from hybrid_provider.training.spec import TrainingSpec
+
+_SPEC_ARGUMENTS = (
+    "config", "entry_point", "source_dir", "image_uri", "framework", "framework_version", "py_version",
+    "hyperparameters", "inputs", "output_path", "role", "instance_type", "instance_count", "volume_size_gb",
+    "max_runtime", "spot", "max_wait", "checkpoint_uri", "compression", "metric_definitions", "environment",
+    "tags", "subnets", "security_group_ids", "kms_key", "keep_alive",
+)  # fmt: skip
+
+
+class SageMakerTrainOperator(BaseOperator):
+    """Train a model and hand on its artifact, proved to be there.
+
+    However often the task crashes, is retried or raced, one training runs and is paid; a task that a user
+    kills stops its job. Give the friendly arguments, or the amazon provider's ``config``, or both: then
+    ``config`` is laid over what the arguments say.
+
+    Args:
+        model_name: The model; letters, digits, ``.``, ``_`` and ``-``.
+        config: A CreateTrainingJob request, as the amazon provider takes it; ``TrainingJobName`` is not used.
+        entry_point: The training script: a path in ``source_dir``, or without that a file beside the DAG.
+        source_dir: Folder of the script, relative to the DAG file, or ``s3://…/sourcedir.tar.gz``.
+        image_uri: The training image; else ``framework`` and ``framework_version`` choose AWS's own.
+        framework: ``tensorflow``, ``pytorch``, ``sklearn``, ``xgboost`` or ``mxnet``.
+        framework_version: As AWS tags the image: ``2.3.0``, ``1.4-2``.
+        py_version: As AWS tags the image; None takes the one that belongs to the version.
+        hyperparameters: Passed to the script as arguments.
+        inputs: Channel to ``s3://`` URI, or to SageMaker's own description of a channel.
+        output_path: Where artifacts go; None takes the connection's ``service_config.sagemaker.output_path``.
+        role: Execution role's ARN or name; None takes the connection's ``service_config.sagemaker.role``.
+        instance_type: For example ``ml.m5.large``.
+        instance_count: How many instances.
+        volume_size_gb: Disk of each instance; SageMaker's SDK has 30 too.
+        max_runtime: SageMaker stops the job after it; its SDK has a day too.
+        spot: Use spare capacity.
+        max_wait: With ``spot``, the longest time from submit to end.
+        checkpoint_uri: Kept in step with ``/opt/ml/checkpoints``; with ``spot`` and None, a prefix under
+            ``output_path`` that all tries of this task share, so that a retry resumes.
+        compression: ``gzip`` for one ``model.tar.gz``, ``none`` for plain objects.
+        metric_definitions: ``[{"Name": …, "Regex": …}]``.
+        environment: Of the container.
+        tags: Of the job.
+        subnets: With ``security_group_ids``, where the instances stand.
+        security_group_ids: See ``subnets``.
+        kms_key: Encrypts artifact and volumes.
+        keep_alive: How long instances stay warm, and billed, for the next job.
+        max_billable: The most instance time (``max_runtime`` and ``keep_alive`` times instances) that may be
+            asked for; more is refused before anything is started.
+        on_stopped: ``fail``, or ``accept`` the artifact that a stopped job left.
+        wait_for_completion: False returns as soon as the job is submitted, without an artifact.
+        deferrable: Wait in the triggerer.
+        check_interval: Seconds between looks at the job.
+        print_log: Show the job's log.
+        max_ingestion_time: Seconds after which the job is stopped, as ``execution_timeout`` does.
+        aws_conn_id: As in the amazon provider.
+        region_name: As in the amazon provider.
+        verify: As in the amazon provider.
+        botocore_config: As in the amazon provider.
+
+    Returns:
+        A :class:`~hybrid_provider.training.result.TrainingDict`, which the sensor and the sync operator take.
+    """
+
+    template_fields: Sequence[str] = (*_SPEC_ARGUMENTS, "aws_conn_id", "region_name")
+    template_fields_renderers = {"config": "json", "hyperparameters": "json", "inputs": "json"}  # noqa: RUF012 - BaseOperator declares it so
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        config: dict[str, Any] | str | None = None,
+        entry_point: str | None = None,
+        source_dir: str | None = None,
+        image_uri: str | None = None,
+        framework: str | None = None,
+        framework_version: str | None = None,
+        py_version: str | None = None,
+        hyperparameters: dict[str, Any] | str | None = None,
+        inputs: dict[str, Any] | str | None = None,
+        output_path: str | None = None,
+        role: str | None = None,
+        instance_type: str | None = None,
+        instance_count: int | str = 1,
+        volume_size_gb: int | str | None = None,
+        max_runtime: timedelta | None = None,
+        spot: bool | str = False,
+        max_wait: timedelta | None = None,
+        checkpoint_uri: str | None = None,
+        compression: str = "gzip",
+        metric_definitions: list[dict[str, str]] | str | None = None,
+        environment: dict[str, str] | str | None = None,
+        tags: dict[str, str] | str | None = None,
+        subnets: list[str] | str | None = None,
+        security_group_ids: list[str] | str | None = None,
+        kms_key: str | None = None,
+        keep_alive: timedelta | None = None,
+        max_billable: timedelta | None = None,
+        on_stopped: str = OnStopped.FAIL,
+        wait_for_completion: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        check_interval: int = 30,
+        print_log: bool = True,
+        max_ingestion_time: int | None = None,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model_name = model_name
+        self.config = config
+        self.entry_point = entry_point
+        self.source_dir = source_dir
+        self.image_uri = image_uri
+        self.framework = framework
+        self.framework_version = framework_version
+        self.py_version = py_version
+        self.hyperparameters = hyperparameters
+        self.inputs = inputs
+        self.output_path = output_path
+        self.role = role
+        self.instance_type = instance_type
+        self.instance_count = instance_count
+        self.volume_size_gb = volume_size_gb
+        self.max_runtime = max_runtime
+        self.spot = spot
+        self.max_wait = max_wait
+        self.checkpoint_uri = checkpoint_uri
+        self.compression = compression
+        self.metric_definitions = metric_definitions
+        self.environment = environment
+        self.tags = tags
+        self.subnets = subnets
+        self.security_group_ids = security_group_ids
+        self.kms_key = kms_key
+        self.keep_alive = keep_alive
+        self.max_billable = max_billable
+        self.on_stopped = on_stopped
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.check_interval = check_interval
+        self.print_log = print_log
+        self.max_ingestion_time = max_ingestion_time
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.botocore_config = botocore_config
+        self._killed = threading.Event()
+        self._lifecycle: Lifecycle | None = None
+        self._backend: SageMakerBackend | None = None
+
+    @explained
+    def execute(self, context: Context) -> TrainingDict:
+        """Start the job, or adopt the one that a try before this one started, and see it through."""
+        backend = self._open()
+        lifecycle = self._begin(context, backend)
+        started = lifecycle.start(self._spec(context, backend))
+        self._tell(started)
+        if self._killed.is_set():
+            # The kill came while the answer to the submit was on its way.
+            backend.cancel(started.ref)
+        if not self.wait_for_completion:
+            lifecycle.settle(started.record, Outcome.DELIVERED)
+            return training_dict(started.ref, backend.status(started.ref), started.record.fingerprint)
+        watched = self._wait(backend, started.ref, self._deadline())
+        return self._finish(lifecycle, started.ref, started.record, watched)
+
+    def on_kill(self) -> None:
+        """Stop the job; runs inside the handler of SIGTERM, seconds before SIGKILL."""
+        self._killed.set()
+        name = None if self._lifecycle is None else self._lifecycle.job_name
+        if name is None or self._backend is None:
+            return
+        self.log.info("Stopping training job %s", name)
+        try:
+            self._backend.cancel(JobRef(name, ""))
+        except CloudUnavailable as error:
+            self.log.warning("Training job %s may still run: %s; stop it in SageMaker", name, error)
+
+    def _open(self) -> SageMakerBackend:
+        access = aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
+        self._backend = SageMakerBackend(access)
+        return self._backend
+
+    def _begin(self, context: Context, backend: SageMakerBackend) -> Lifecycle:
+        ti = context["ti"]
+        identity = Identity(
+            installation=installation_id(),
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+        )
+        self._lifecycle = Lifecycle(
+            backend,
+            TaskState(context),
+            identity,
+            max_tries=ti.max_tries,
+            accepted=accepted_states(self._on_stopped()),
+            await_end=lambda ref: self._wait(backend, ref, None),
+        )
+        return self._lifecycle
+
+    def _spec(self, context: Context, backend: SageMakerBackend) -> TrainingSpec:
+        """The arguments, complete and without fault."""
+        faults = Faults()
+        settings = backend.settings
+        defaults = {"role": settings.get("role"), "output_path": settings.get("output_path")}
+        given = {name: getattr(self, name) for name in (*_SPEC_ARGUMENTS, "model_name")}
+        arguments = defaults | {name: value for name, value in given.items() if value not in (None, "")}
+        spec = read_spec(arguments, Path(context["dag"].fileloc).parent, faults)
+        faults.add(*backend.faults(spec))
+        faults.raise_if_any(f"training of model {self.model_name!r}")
+        return spec
+
+    def _tell(self, started: Started) -> None:
+        how = "Adopted" if started.adopted else "Submitted"
+        self.log.info(
+            "%s training job %s, generation %d, spec %s",
+            how, started.ref.name, started.record.generation, started.record.fingerprint[:12],
+        )  # fmt: skip
+
+    def _wait(self, backend: SageMakerBackend, ref: JobRef, deadline: datetime | None) -> Watched:
+        """Look until the job has ended, or this task is killed."""
+        watch = Watch(
+            backend, ref, lambda text: self.log.info("%s", text), deadline=deadline, print_log=self.print_log
+        )
+        for pause in pauses(timedelta(seconds=self.check_interval)):
+            watched = watch.look()
+            if watched is not None:
+                return watched
+            if self._killed.wait(pause.total_seconds()):
+                watch.look()
+                raise TrainingStopped(f"the task was killed; training job {ref.name} was told to stop")
+        raise AssertionError  # pauses() has no end
+
+    def _finish(self, lifecycle: Lifecycle, ref: JobRef, record: Record, watched: Watched) -> TrainingDict:
+        self.log.info("Training job %s is %s: %s", ref.name, watched.status.phase, bill(watched.status))
+        return deliver(lifecycle, ref, record, watched)
+
+    def _deadline(self) -> datetime | None:
+        if self.max_ingestion_time is None:
+            return None
+        return datetime.now(UTC) + timedelta(seconds=self.max_ingestion_time)
+
+    def _on_stopped(self) -> OnStopped:
+        try:
+            return OnStopped(self.on_stopped)
+        except ValueError:
+            raise ConfigurationError(
+                f"on_stopped: {self.on_stopped!r} is neither 'fail' nor 'accept'"
+            ) from None

@@ -1,0 +1,89 @@
+"""A proxy before a real S3 that spoils answers as it is told to."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections import deque
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class FaultProxy(ThreadingHTTPServer):
+    """Each GET takes the next fault: ``503``, ``cut``, ``short``, ``long``, ``whole`` or ``403``; none left, none is made."""
+
+    daemon_threads = True
+
+    def __init__(self, upstream: str, faults: Iterable[str]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream = urlsplit(upstream).netloc
+        self.faults = deque(faults)
+        self.requests = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FaultProxy
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self._forward(None)
+
+    def do_GET(self) -> None:
+        self.server.requests += 1
+        fault = self.server.faults.popleft() if self.server.faults else None
+        if fault in {"503", "403"}:
+            self.send_response(int(fault))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        else:
+            self._forward(fault)
+
+    def _forward(self, fault: str | None) -> None:
+        connection = http.client.HTTPConnection(self.server.upstream, timeout=20)
+        headers = dict(self.headers.items())
+        connection.request(self.command, self.path, headers=headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        status = answer.status
+        if fault == "short":
+            body = body[:-1]
+        elif fault == "long":
+            body += b"x"
+        self.send_response(status)
+        for name, value in answer.getheaders():
+            if name.lower() not in {"content-length", "transfer-encoding", "connection"}:
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else len(body)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        if fault == "cut":
+            self.wfile.write(body[: len(body) // 2])
+            self.close_connection = True
+            return
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+@contextmanager
+def faulty(upstream: str, *faults: str) -> Iterator[FaultProxy]:
+    proxy = FaultProxy(upstream, faults)
+    thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.shutdown()
+        thread.join()
+        proxy.server_close()

@@ -1,0 +1,48 @@
+"""Syncs one artifact in a process of its own, and does what it was told after a part."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from hybrid_provider.artifacts.artifact import Artifact
+from hybrid_provider.artifacts.store import ReleaseStore
+from hybrid_provider.artifacts.sync import sync
+from hybrid_provider.artifacts.transfer import TransferPolicy
+from tests.integration.s3bucket import access_to
+
+
+def main(job: dict) -> None:
+    parts = 0
+
+    def progress(_):
+        nonlocal parts
+        parts += 1
+        if parts != job["at_part"]:
+            return
+        if job["act"] == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif job["act"] == "interrupt":
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            sys.stdout.write("holding\n")
+            sys.stdout.flush()
+            sys.stdin.readline()
+
+    result = sync(
+        access_to(job["endpoint"], *job["keys"]),
+        Artifact.from_dict(job["artifact"]),
+        "digits",
+        ReleaseStore(Path(job["root"])),
+        progress=progress,
+        transfer=TransferPolicy(part_bytes=job["part_bytes"], parts_in_flight=2),
+    )
+    outcome = result.release.to_dict(seconds=result.seconds, reused_bytes=result.reused_bytes)
+    sys.stdout.write(json.dumps(outcome) + "\n")
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,105 @@
+"""A release's identity: one canonical text, and nothing else is read as one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_provider.artifacts.manifest import Manifest, ManifestFile, checked_path
+from hybrid_provider.exceptions import ArtifactRefused
+
+SHA256 = hashlib.sha256(b"x").hexdigest()
+components = (
+    st.text(
+        st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"], exclude_characters="/\\"),
+        min_size=1,
+        max_size=20,
+    )
+    .map(lambda text: unicodedata.normalize("NFC", text))
+    .filter(lambda text: text not in {".", ".."})
+)
+files = st.builds(
+    ManifestFile, components, st.integers(0, 1 << 62), st.binary(min_size=32, max_size=32).map(bytes.hex)
+)
+manifests = st.lists(files, min_size=1, max_size=8, unique_by=lambda file: file.path.casefold())
+
+
+@given(manifests)
+def test_what_was_written_is_read_back_the_same(files):
+    manifest = Manifest.of(files)
+    assert Manifest.parse(manifest.text()) == manifest
+    assert Manifest.of(reversed(files)).digest == manifest.digest
+
+
+@given(manifests, st.data())
+def test_no_changed_text_is_read_as_the_same_release(files, data):
+    text = Manifest.of(files).text()
+    position = data.draw(st.integers(0, len(text) - 1))
+    other = data.draw(
+        st.characters(exclude_categories=["Cs"]).filter(lambda character: character != text[position])
+    )
+    changed = text[:position] + other + text[position + 1 :]
+    try:
+        digest = Manifest.parse(changed).digest
+    except ArtifactRefused:
+        return
+    assert digest != Manifest.of(files).digest
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_manifest_or_refused(text):
+    with contextlib.suppress(ArtifactRefused):
+        assert Manifest.parse(text).text() == text
+
+
+def test_the_digest_is_the_sha256_of_the_documented_lines():
+    manifest = Manifest.of([ManifestFile("b", 2, SHA256), ManifestFile("a/é", 1, SHA256)])
+    lines = f"hybrid-manifest/1\n{SHA256} 1 a/é\n{SHA256} 2 b\n"
+    assert manifest.digest == hashlib.sha256(lines.encode()).hexdigest()
+    assert manifest.size_bytes == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "hybrid-manifest/2\n",
+        "hybrid-manifest/1\n",
+        f"hybrid-manifest/1\n{SHA256} 1 a",
+        f"hybrid-manifest/1\n{SHA256} 01 a\n",
+        f"hybrid-manifest/1\n{SHA256} \u0661 a\n",
+        f"hybrid-manifest/1\n{SHA256} -1 a\n",
+        f"hybrid-manifest/1\n{SHA256} {'9' * 5000} a\n",
+        f"hybrid-manifest/1\n{SHA256.upper()} 1 a\n",
+        f"hybrid-manifest/1\n{SHA256[:-1]} 1 a\n",
+        f"hybrid-manifest/1\n{SHA256} 1 b\n{SHA256} 1 a\n",
+        f"hybrid-manifest/1\n{SHA256} 1 a\n{SHA256} 1 a\n",
+        f"hybrid-manifest/1\n{SHA256} 1 a\n\n",
+        f"hybrid-manifest/1\r\n{SHA256} 1 a\r\n",
+    ],
+)
+def test_a_text_that_is_not_canonical_is_refused(text):
+    with pytest.raises(ArtifactRefused):
+        Manifest.parse(text)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "./a", "a\\b", "a\nb", "a\0b", "a\x7fb", "a\u200bb",
+     "a\u2028b", "a\ud800b", "e\u0301", "n" * 256, "/".join(["n" * 99] * 11)],
+)  # fmt: skip
+def test_an_unsafe_path_is_refused(path):
+    with pytest.raises(ArtifactRefused):
+        checked_path(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["a", "a b/c.d", "...", "..a", "-rf", "é/模型.onnx", "n" * 255, "a$(x);`y`'\""]
+)
+def test_a_safe_path_stays_as_it_is(path):
+    assert checked_path(path) == path

@@ -1,0 +1,162 @@
+"""How objects are cut into parts, and how obstore is told what boto3 knows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from hybrid_provider.artifacts import transfer
+from hybrid_provider.artifacts.ahead import mapped_ahead, run_ahead
+from hybrid_provider.artifacts.s3 import S3Location, StoredObject
+from hybrid_provider.artifacts.transfer import TransferPolicy, open_bucket, parts_of
+from hybrid_provider.aws import AwsAccess
+from hybrid_provider.exceptions import ConfigurationError
+
+
+def stored(size_bytes: int, key: str = "k") -> StoredObject:
+    return StoredObject(
+        location=S3Location("models", key),
+        size_bytes=size_bytes,
+        etag="e",
+        version_id=None,
+        last_modified=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [([0], [(0, 0)]), ([1], [(0, 1)]), ([10], [(0, 10)]), ([11], [(0, 10), (10, 11)]), ([5, 0, 20], [(0, 5), (0, 0), (0, 10), (10, 20)])],
+)  # fmt: skip
+def test_parts_cover_every_byte_once_in_order(sizes, expected):
+    assert [(part.start, part.end) for part in parts_of([stored(size) for size in sizes], 10)] == expected
+
+
+def is_true(option: object) -> bool:
+    """obstore hands options back as text."""
+    return {"true": True, "false": False}[str(option).lower()]
+
+
+def access(endpoint: str | None = None, **config) -> AwsAccess:
+    session = boto3.Session("AKIA", "secret", region_name="eu-central-1")
+    endpoints = {"s3": endpoint} if endpoint else {}
+    return AwsAccess(session=session, config=Config(**config), endpoints=endpoints)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "endpoint", "config", "url", "virtual"),
+    [
+        ("models", None, {}, "https://models.s3.eu-central-1.amazonaws.com", True),
+        ("my.models", None, {}, "https://s3.eu-central-1.amazonaws.com", False),
+        ("models", None, {"s3": {"addressing_style": "path"}}, "https://s3.eu-central-1.amazonaws.com", False),
+        ("models", "https://minio.site:9000", {}, "https://minio.site:9000", False),
+        ("models", "https://minio.site:9000", {"s3": {"addressing_style": "virtual"}}, "https://models.minio.site:9000", True),
+        ("models", "https://amazonaws.com.evil.site", {}, "https://amazonaws.com.evil.site", False),
+    ],
+)  # fmt: skip
+def test_addressing_is_as_in_boto3(bucket, endpoint, config, url, virtual):
+    opened = open_bucket(access(endpoint, **config), bucket, TransferPolicy())
+    assert opened.config["endpoint"] == url
+    assert is_true(opened.config["virtual_hosted_style_request"]) is virtual
+    assert opened.config["region"] == "eu-central-1"
+
+
+def test_no_environment_variable_of_obstore_decides(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT", "https://evil.site")
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    opened = open_bucket(access(), "models", TransferPolicy())
+    assert "evil" not in str(opened.config)
+    assert is_true(opened.config["skip_signature"]) is False
+    assert is_true(opened.client_options["allow_http"]) is False
+
+
+def test_plain_http_is_allowed_only_where_the_endpoint_is_http():
+    opened = open_bucket(access("http://127.0.0.1:1"), "models", TransferPolicy())
+    assert is_true(opened.client_options["allow_http"])
+
+
+def test_certificates_and_proxies_are_those_of_the_connection(tmp_path):
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("-----BEGIN CERTIFICATE-----\n")
+    base = access(proxies={"https": "http://proxy.site:3128"})
+
+    def options(verify):
+        client = base.client("s3")
+        return transfer._client_options(
+            client, AwsAccess(session=base.session, verify=verify), TransferPolicy()
+        )
+
+    assert options(False)["allow_invalid_certificates"]
+    assert options(str(bundle))["root_certificate"] == bundle.read_bytes()
+    assert "allow_invalid_certificates" not in options(True)
+    assert options(None)["proxy_url"] == "http://proxy.site:3128"
+
+
+def test_a_bundle_that_is_not_there_is_named():
+    base = access()
+    with pytest.raises(ConfigurationError, match=r"/no/such/ca\.pem"):
+        open_bucket(AwsAccess(session=base.session, verify="/no/such/ca.pem"), "models", TransferPolicy())
+
+
+def test_credentials_are_asked_for_again_within_five_minutes():
+    rotating = iter(["one", "two"])
+    credentials = SimpleNamespace(
+        get_frozen_credentials=lambda: SimpleNamespace(access_key=next(rotating), secret_key="s", token="t")
+    )
+    provider = transfer._Boto3Credentials(credentials)
+    first, second = provider(), provider()
+    assert (first["access_key_id"], second["access_key_id"]) == ("one", "two")
+    assert first["expires_at"] <= datetime.now(UTC) + timedelta(minutes=5)
+
+
+def test_no_credentials_are_a_mistake_with_a_remedy():
+    session = SimpleNamespace(get_credentials=lambda: None, client=access().session.client)
+    with pytest.raises(ConfigurationError, match="aws connection"):
+        open_bucket(AwsAccess(session=session), "models", TransferPolicy())
+
+
+def test_work_ahead_keeps_the_order_and_the_bound():
+    begun = []
+
+    def work(number):
+        begun.append(number)
+        return number * 2
+
+    results = mapped_ahead(work, range(100), at_once=3)
+    assert next(results) == 0
+    assert max(begun) <= 3
+    assert list(results) == [number * 2 for number in range(1, 100)]
+
+
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        lambda items: mapped_ahead(lambda f: f(), items, 2),
+        lambda items: run_ahead((f() for f in items), 2, 2),
+    ],
+)
+def test_an_error_ahead_comes_where_its_item_would(ahead):
+    def fail():
+        raise ValueError("third")
+
+    results = ahead(iter([lambda: 1, lambda: 2, fail, lambda: 4]))
+    with pytest.raises(ValueError, match="third"):
+        list(results)
+
+
+def test_work_ahead_stops_when_it_is_closed():
+    made = []
+
+    def items():
+        for number in range(1000):
+            made.append(number)
+            yield number
+
+    results = run_ahead(items(), batch=2, batches=2)
+    next(results)
+    results.close()
+    assert len(made) <= 8
