@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import re
+import shlex
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -147,7 +148,7 @@ def _connect_slot() -> asyncio.Semaphore:
 async def _run(
     connection: asyncssh.SSHClientConnection, script: str, stdin: AsyncIterator[bytes] | None
 ) -> Finished:
-    import shlex
+    import asyncssh
 
     # The login shell may be any; `sh -c '…'` means the same to all that know single quotes.
     async with connection.create_process(
@@ -157,8 +158,10 @@ async def _run(
             _feed(process, stdin), process.stdout.read(), process.stderr.read()
         )
         await process.wait_closed()
+        if process.returncode is None:
+            raise asyncssh.ConnectionLost("the command's end was not heard of")
         return Finished(
-            exit_code=process.returncode if process.returncode is not None else 255,
+            exit_code=process.returncode,
             stdout=stdout.decode(errors="replace"),
             stderr=stderr.decode(errors="replace"),
         )

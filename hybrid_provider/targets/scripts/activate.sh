@@ -1,8 +1,8 @@
 # The activation itself. It goes back by itself, unless the worker commits within `deadline` seconds; so whatever
-# becomes of the worker, the host ends on one proven release. Also takes `token` and `reload`.
+# becomes of the worker, the host ends on one proven release. It is started in the model's folder, under its lock.
+# Also takes `token` and `reload`.
 # Caught and not ignored: what the reload command starts would inherit the ignoring.
 trap : HUP PIPE
-# It begins in the model's folder, where start.sh is; `base` may be relative to another.
 started=$(ticks)
 phase() { printf '%s\n' "$*" >.activation/phase.new && mv -f .activation/phase.new ".activation/phase-$token"; }
 

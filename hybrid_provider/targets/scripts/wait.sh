@@ -6,11 +6,11 @@ end=$(($(ticks) + patience))
 while :; do
     phase= words=
     [ ! -f "$file" ] || read -r phase words <"$file"
-    case " $wanted " in *" ${phase:-none} "*) break ;; esac
+    case " $wanted " in *" ${phase:-starting} "*) break ;; esac
     # The lock is free: the script was killed, or never began.
     if lock 1; then
         [ ! -f "$file" ] || read -r phase words <"$file"
-        case " $wanted " in *" ${phase:-none} "*) break ;; esac
+        case " $wanted " in *" ${phase:-starting} "*) break ;; esac
         phase=none
         [ ! -f .activation/pending ] || phase=died
         break
