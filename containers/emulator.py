@@ -10,11 +10,15 @@ import json
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from hybrid_provider.emulator import Emulator
 from playground import dataset
 from playground.environment import BUCKET
+
+# S3; the others follow.
+FIRST_PORT = 9000
 
 
 class ContainerEmulator(Emulator):
@@ -31,9 +35,11 @@ def main() -> int:
     signals = {signal.SIGTERM, signal.SIGINT}
     # Blocked in every thread and taken by sigwait below: the start and the stop are never cut in two.
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    with ContainerEmulator(folder / "emulator", hosts=0) as emulator:
+    with ContainerEmulator(folder / "emulator", hosts=0, first_port=FIRST_PORT) as emulator:
         s3 = emulator.client("s3")
-        s3.create_bucket(Bucket=BUCKET)
+        # A container that is started again still has its objects.
+        with suppress(s3.exceptions.BucketAlreadyExists, s3.exceptions.BucketAlreadyOwnedByYou):
+            s3.create_bucket(Bucket=BUCKET)
         dataset.upload(s3, BUCKET)
         description.write_text(
             json.dumps({"environment": emulator.environment, "role_arn": emulator.role_arn})

@@ -26,7 +26,9 @@ def test_nothing_is_published_but_on_loopback():
 def test_no_service_has_a_secret_or_a_default_password_in_its_environment(name):
     given = {key: value for key, value in SERVICES[name].get("environment", {}).items() if SECRET.search(key)}
 
-    assert all(key.endswith(("_CMD", "_FILE")) or value.endswith(":-}") for key, value in given.items()), given
+    assert all(key.endswith(("_CMD", "_FILE")) or value.endswith(":-}") for key, value in given.items()), (
+        given
+    )
 
 
 @pytest.mark.parametrize("name", SERVICES)
