@@ -5,7 +5,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 50000 --gid 0 --create-home --shell /bin/bash airflow \
     && install --directory --owner=airflow --group=root --mode=0775 /opt/airflow /opt/airflow/dags /opt/airflow/logs
-ENV AIRFLOW_HOME=/opt/airflow \
+ENV LANG=C.UTF-8 \
+    AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__CORE__LOAD_EXAMPLES=false \
     DUMB_INIT_SETSID=1 \
     PYTHONUNBUFFERED=1 \

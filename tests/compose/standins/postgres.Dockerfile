@@ -7,7 +7,8 @@ RUN groupadd --system --gid 999 postgres \
     && rm -rf /var/lib/apt/lists/* \
     && ln -s /usr/lib/postgresql/*/bin/* /usr/local/bin/ \
     && install --directory --owner=postgres --group=postgres --mode=1777 /var/lib/postgresql/data /var/run/postgresql
-ENV PGDATA=/var/lib/postgresql/data
+# Without a UTF-8 locale, initdb makes databases that take ASCII only.
+ENV LANG=C.UTF-8 PGDATA=/var/lib/postgresql/data
 COPY --chmod=0755 postgres-entrypoint /usr/local/bin/docker-entrypoint.sh
 STOPSIGNAL SIGINT
 EXPOSE 5432
