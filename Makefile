@@ -1,7 +1,7 @@
 # Every command of the project; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-integration test-e2e lint format build constraints clean
+.PHONY: help demo up test test-unit test-integration test-e2e test-compose lint format build constraints clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -34,6 +34,9 @@ test-integration: .venv/.dev  ## Run the tests against real servers: S3, sshd, t
 
 test-e2e: .venv/.dev  ## Run the tests in real Airflow, through its scheduler and REST API
 	$(PYTEST) tests/e2e
+
+test-compose: .venv/.dev  ## Run docker-compose.airflow.yml on a Docker Engine of its own (root; some minutes)
+	$(PYTEST) tests/compose
 
 lint: .venv/.dev  ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
