@@ -15,6 +15,10 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Train in the cloud once, bring the model on-premises, put it live on your own hosts.",
         "versions": [__version__],
         "asset-uris": [],
+        "extra-links": [
+            "hybrid_provider.links.training.TrainingJobLink",
+            "hybrid_provider.links.training.TrainingLogLink",
+        ],
         "connection-types": [
             {
                 "connection-type": "docker_engine",
@@ -53,7 +57,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "installation_id": {
                         "description": "Tells this Airflow from another that trains in the same AWS account. "
-                        "Empty: a hash of the metadata database's and the API's address.",
+                        "Empty: a random id, kept as the Airflow Variable hybrid_installation_id.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "factory-munich",

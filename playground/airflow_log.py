@@ -37,7 +37,10 @@ class TaskFails:
     reason: str
 
 
-def events(lines: Iterable[str]) -> Iterator[TaskBegins | Says | TaskFails]:
+Event = TaskBegins | Says | TaskFails
+
+
+def events(lines: Iterable[str]) -> Iterator[Event]:
     """The events in the order of the log; everything else of Airflow's own is left out."""
     failing: str | None = None
     speaking = False
@@ -66,24 +69,20 @@ def events(lines: Iterable[str]) -> Iterator[TaskBegins | Says | TaskFails]:
 
 
 _SCRIPT_BEGINS = "Invoking script with the following command:"
-_CHATTER_BEGINS = re.compile(r"Requirement already satisfied|.*sagemaker-training-toolkit|Training Env:")
+_CONTAINER_BEGINS = re.compile(r"Requirement already satisfied|Training Env:")
+_TOOLKIT = re.compile(r".* sagemaker[-_]training[\w.-]* (INFO|WARNING) ")
 
 
-def without_container_chatter(
-    told: Iterable[TaskBegins | Says | TaskFails],
-) -> Iterator[TaskBegins | Says | TaskFails]:
+def without_container_chatter(told: Iterable[Event]) -> Iterator[Event]:
     """Leaves out what the container says of itself before the user's script begins, and blank lines."""
     chatting = False
     for event in told:
-        if isinstance(event, Says):
-            if _CHATTER_BEGINS.match(event.text):
-                chatting = "Reporting" not in event.text
-                continue
-            if event.text == _SCRIPT_BEGINS:
-                chatting = False
-                continue
-            if chatting or not event.text.strip():
-                continue
-        else:
+        text = event.text if isinstance(event, Says) else None
+        if text is None or text == _SCRIPT_BEGINS:
             chatting = False
-        yield event
+        elif _CONTAINER_BEGINS.match(text):
+            chatting = True
+        if text is None or not (
+            chatting or text == _SCRIPT_BEGINS or _TOOLKIT.match(text) or not text.strip()
+        ):
+            yield event

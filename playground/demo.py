@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import queue
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -25,13 +27,18 @@ from playground.environment import BUCKET, MODEL, playground
 from playground.judge import Verdict, judge
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from playground.airflow_log import Event
     from playground.environment import Playground
 
-console = Console(highlight=False, soft_wrap=True)
+# As wide as its widest table where no terminal says how wide it is.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110)
 
 # Short bakes: a person is watching. Production keeps the policy's own 60 s.
 POLICY = {"waves": [1, "100%"], "bake_time": 2, "min_healthy_time": 1, "healthy_deadline": 15}
-GOOD_ENOUGH = 0.80
+GOOD_ENOUGH = 0.75
+SILENCE_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -139,19 +146,44 @@ def run(place: Playground, chapter: Chapter) -> bool:
         ) as process,
     ):
         began = time.monotonic()
-        stream = process.stdout or ()
-        for event in without_container_chatter(events(_copied(stream, copy))):
+        stream: Iterable[str] = process.stdout or ()
+        told = without_container_chatter(events(_copied(stream, copy)))
+        for event in _with_heartbeats(told):
             show_event(event, time.monotonic() - began)
     return process.returncode == 0
 
 
-def _copied(lines: Any, copy: Any) -> Any:  # noqa: ANN401 - text streams
+def _copied(lines: Iterable[str], copy: TextIO) -> Iterator[str]:
     for line in lines:
         copy.write(line)
         yield line
 
 
-def show_event(event: TaskBegins | Says | TaskFails, seconds: float) -> None:
+def _with_heartbeats(told: Iterable[Event]) -> Iterator[Event]:
+    """The events as they come, and a sign of life wherever none comes for some seconds."""
+    arrived: queue.Queue[Event | None] = queue.Queue()
+
+    def listen() -> None:
+        for event in told:
+            arrived.put(event)
+        arrived.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    task = "Airflow is loading"
+    while True:
+        try:
+            event = arrived.get(timeout=SILENCE_SECONDS)
+        except queue.Empty:
+            yield Says("info", f"… {task}")
+            continue
+        if event is None:
+            return
+        if isinstance(event, TaskBegins):
+            task = f"{event.task} goes on"
+        yield event
+
+
+def show_event(event: Event, seconds: float) -> None:
     """One line, with the seconds since the run began."""
     line = Text(f"{seconds:6.1f} s ", style="dim")
     match event:
@@ -170,7 +202,7 @@ def show(verdicts: list[Verdict], seconds: float) -> None:
     """The table at the end of a chapter."""
     table = Table(title="What the hosts themselves say")
     for column in ("host", "release", "digest", "probe", "accuracy on held-out rows", "start to live"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=True)
     for verdict in verdicts:
         table.add_row(
             verdict.host,

@@ -7,9 +7,11 @@ import json
 import os
 import secrets
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import boto3
@@ -90,6 +92,8 @@ class Emulator:
         self._instance_quota = instance_quota
         self._runner_for = runner_for
         self._running = ExitStack()
+        self._session = boto3.Session()
+        self._session_lock = threading.Lock()
         self._service: TrainingService | None = None
         self.environment: dict[str, str] = {}
         self.hosts: tuple[EmulatedHost, ...] = ()
@@ -112,13 +116,16 @@ class Emulator:
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 makes its clients' classes at run time
         """A boto3 client of one emulated service: ``s3``, ``sagemaker``, ``logs``, ``sts`` or ``iam``."""
-        session = boto3.Session(
-            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
-            region_name=self.environment["AWS_DEFAULT_REGION"],
-        )
-        endpoint = self.environment[f"AWS_ENDPOINT_URL_{service.upper()}"]
-        return session.client(service, endpoint_url=endpoint, config=_CLIENT_CONFIG)
+        # Sessions may not be shared by threads, clients may; parts start in threads of their own.
+        with self._session_lock:
+            return self._session.client(
+                service,
+                aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
+                aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+                region_name=self.environment["AWS_DEFAULT_REGION"],
+                endpoint_url=self.environment[f"AWS_ENDPOINT_URL_{service.upper()}"],
+                config=_CLIENT_CONFIG,
+            )
 
     def start(self) -> Self:
         """Start all parts and return when each of them answers.
@@ -126,6 +133,7 @@ class Emulator:
         Raises:
             EmulatorError: A part could not start, a port or the folder is in use; nothing is left running.
         """
+        self._require_extra()
         with ExitStack() as running:
             self._lock_folder(running)
             if self._first_port is None:
@@ -175,6 +183,14 @@ class Emulator:
                 )
         for part in starting:
             part.result()
+
+    def _require_extra(self) -> None:
+        needed = ["moto", "sagemaker_training", "onnxruntime"][: 2 if self._model is None else 3]
+        missing = [name for name in needed if find_spec(name) is None]
+        if missing:
+            raise EmulatorError(
+                f"the emulator needs {', '.join(missing)}: pip install 'airflow-provider-hybrid[emulator]'"
+            )
 
     def _lock_folder(self, running: ExitStack) -> None:
         """Two emulators in one folder would write over each other's objects."""

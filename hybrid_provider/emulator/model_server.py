@@ -26,12 +26,15 @@ import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _log = logging.getLogger("model-server")
+_LARGEST_BODY_BYTES: Final = 64 * 1024 * 1024
+# What onnxruntime calls the types of a model's input, and numpy's names for them.
+_TYPES: Final = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64"}
 
 
 class Unservable(Exception):
@@ -59,7 +62,7 @@ class Release:
 
         entry = self.session.get_inputs()[0]
         try:
-            rows = np.asarray(instances, dtype=np.float32)
+            rows = np.asarray(instances, dtype=_TYPES[entry.type])
         except (TypeError, ValueError) as error:
             raise BadInput(f"instances: {error}") from error
         width = entry.shape[-1]
@@ -85,9 +88,9 @@ class State:
 def load(folder: Path) -> State:
     """Load what ``<folder>/current`` points to now."""
     current = folder / "current"
-    if not current.exists():
-        return State(None, None, f"{current} points to no release")
     resolved = current.resolve()
+    if not resolved.is_dir():
+        return State(resolved.name if current.is_symlink() else None, None, f"{current} points to no release")
     try:
         return State(resolved.name, _load_release(resolved), None)
     except Unservable as error:
@@ -109,9 +112,10 @@ def _load_release(folder: Path) -> Release:
         session = onnxruntime.InferenceSession(models[0], options, providers=["CPUExecutionProvider"])
         entry = session.get_inputs()[0]
         # The load check: a model that cannot take one row of zeros would fail its first request.
-        session.run(None, {entry.name: np.zeros([_size(part) for part in entry.shape], dtype=np.float32)})
-    except Exception as error:
-        raise Unservable(f"{models[0].name} does not load: {error}") from error
+        zeros = np.zeros([_size(part) for part in entry.shape], dtype=_TYPES[entry.type])
+        session.run(None, {entry.name: zeros})
+    except Exception as error:  # onnxruntime raises many kinds; each means the same here
+        raise Unservable(f"{models[0].name} does not load: {error!r}") from error
     return Release(folder.name, session)
 
 
@@ -157,7 +161,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """``/invocations``."""
         state = self.owner.state
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > _LARGEST_BODY_BYTES:
+            self.close_connection = True
+            self._reply(413, state, {"reason": f"a body has a length of at most {_LARGEST_BODY_BYTES} bytes"})
+            return
+        body = self.rfile.read(int(length))
         if self.path != "/invocations":
             self._reply(404, state, {"reason": f"no such path: {self.path}"})
         elif state.release is None:

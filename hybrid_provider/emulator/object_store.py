@@ -91,6 +91,9 @@ def _command(binary: str, folder: Path, address: str, port: int) -> list[str]:
         f"-filer.port={filer}",
         f"-s3.port={port}",
         "-s3.port.iceberg=0",
+        # As S3 answers: NoSuchBucket and BucketNotEmpty.
+        "-s3.autoCreateBucket=false",
+        "-s3.allowDeleteBucketNotEmpty=false",
         f"-admin.port={admin}",
         f"-metricsPort={metrics}",
         "-admin.ui=false",

@@ -155,7 +155,9 @@ class _CommandProcess(asyncio.SubprocessProtocol):
         self._channel.pause_reading()
 
     def resume_writing(self) -> None:
-        self._channel.resume_reading()
+        # Not at once: this is called from within a write, and an end of the input that is told there
+        # makes asyncio drop what is still in its buffer.
+        asyncio.get_running_loop().call_soon(self._channel.resume_reading)
 
     def send_signal(self, name: str) -> None:
         number = getattr(signal, f"SIG{name}", None)
@@ -207,6 +209,8 @@ class _CommandProcess(asyncio.SubprocessProtocol):
             self._channel.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
         else:
             self._channel.exit(status)
+        # Not before the process has ended: closing the transport would kill it.
+        self._transport.close()
 
     def _pipe(self, number: int) -> asyncio.BaseTransport | None:
         return None if self._transport is None else self._transport.get_pipe_transport(number)

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from airflow.sdk import BaseOperator, conf
+from airflow.sdk.log import mask_secret
 
 from hybrid_provider._explained import explained
 from hybrid_provider._installation import installation_id
 from hybrid_provider._task_state import TaskState
-from hybrid_provider.exceptions import CloudUnavailable, ConfigurationError, TrainingStopped
 from hybrid_provider.hooks.aws import aws_access
-from hybrid_provider.training.arguments import Faults, read_spec
-from hybrid_provider.training.backend import JobRef
-from hybrid_provider.training.lifecycle import Identity, Lifecycle, Outcome
-from hybrid_provider.training.result import OnStopped, accepted_states, bill, deliver, training_dict
+from hybrid_provider.links.training import TrainingJobLink, TrainingLogLink, publish_links
+from hybrid_provider.operators._training_events import announce, count_billed, lineage
+from hybrid_provider.training.arguments import Faults, choice, read_spec
+from hybrid_provider.training.lifecycle import Identity
+from hybrid_provider.training.result import OnStopped
+from hybrid_provider.training.run import TrainingRun, Try
 from hybrid_provider.training.sagemaker.backend import SageMakerBackend
-from hybrid_provider.training.watch import Watch, Watched, pauses
+from hybrid_provider.triggers.training import CURSOR_KEY, TrainingTrigger, TrainingWait
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperatorLink, Context
+    from pydantic import JsonValue
 
-    from hybrid_provider.training.lifecycle import Record, Started
+    from hybrid_provider.operators._training_events import Lineage
+    from hybrid_provider.training.lifecycle import Started
     from hybrid_provider.training.result import TrainingDict
     from hybrid_provider.training.spec import TrainingSpec
 
@@ -92,6 +97,7 @@ class SageMakerTrainOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = (*_SPEC_ARGUMENTS, "aws_conn_id", "region_name")
+    operator_extra_links: Sequence[BaseOperatorLink] = (TrainingJobLink(), TrainingLogLink())
     template_fields_renderers = {"config": "json", "hyperparameters": "json", "inputs": "json"}  # noqa: RUF012 - BaseOperator declares it so
 
     def __init__(
@@ -177,107 +183,134 @@ class SageMakerTrainOperator(BaseOperator):
         self.verify = verify
         self.botocore_config = botocore_config
         self._killed = threading.Event()
-        self._lifecycle: Lifecycle | None = None
-        self._backend: SageMakerBackend | None = None
+        self._run: TrainingRun | None = None
+        self._result: TrainingDict | None = None
 
     @explained
     def execute(self, context: Context) -> TrainingDict:
         """Start the job, or adopt the one that a try before this one started, and see it through."""
-        backend = self._open()
-        lifecycle = self._begin(context, backend)
-        started = lifecycle.start(self._spec(context, backend))
-        self._tell(started)
-        if self._killed.is_set():
-            # The kill came while the answer to the submit was on its way.
-            backend.cancel(started.ref)
-        if not self.wait_for_completion:
-            lifecycle.settle(started.record, Outcome.DELIVERED)
-            return training_dict(started.ref, backend.status(started.ref), started.record.fingerprint)
-        watched = self._wait(backend, started.ref, self._deadline())
-        return self._finish(lifecycle, started.ref, started.record, watched)
+        backend = self._backend()
+        run = self._begin(context, backend)
+        spec = self._spec(context, backend, run)
+        with run.never_left_billing():
+            started = run.start(spec)
+            publish_links(context, started.ref)
+            if not self.wait_for_completion:
+                return run.leave(started)
+            wait = TrainingWait(job=started.ref, deadline=self._deadline())
+            return self._see_through(context, run, started, wait)
+
+    @explained
+    def resume(self, context: Context, event: Mapping[str, Any]) -> TrainingDict:
+        """Go on where the trigger ended, with a fresh look."""
+        run = self._begin(context, self._backend())
+        wait = TrainingWait.from_dict(event)
+        with run.never_left_billing():
+            started = run.resume(wait.job)
+            wait.raise_error()
+            return self._see_through(context, run, started, wait)
 
     def on_kill(self) -> None:
         """Stop the job; runs inside the handler of SIGTERM, seconds before SIGKILL."""
         self._killed.set()
-        name = None if self._lifecycle is None else self._lifecycle.job_name
-        if name is None or self._backend is None:
-            return
-        self.log.info("Stopping training job %s", name)
-        try:
-            self._backend.cancel(JobRef(name, ""))
-        except CloudUnavailable as error:
-            self.log.warning("Training job %s may still run: %s; stop it in SageMaker", name, error)
+        if self._run is not None:
+            self._run.stop()
 
-    def _open(self) -> SageMakerBackend:
-        access = aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
-        self._backend = SageMakerBackend(access)
-        return self._backend
+    def get_openlineage_facets_on_start(self) -> Lineage:
+        """The channels."""
+        return lineage(self.inputs, self.config, None)
 
-    def _begin(self, context: Context, backend: SageMakerBackend) -> Lifecycle:
-        ti = context["ti"]
-        identity = Identity(
-            installation=installation_id(),
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            task_id=ti.task_id,
-            map_index=-1 if ti.map_index is None else ti.map_index,
+    def get_openlineage_facets_on_complete(self, _task_instance: object) -> Lineage:
+        """The channels and the artifact."""
+        return lineage(self.inputs, self.config, self._result)
+
+    def get_openlineage_facets_on_failure(self, _task_instance: object) -> Lineage:
+        """The channels."""
+        return lineage(self.inputs, self.config, None)
+
+    def _see_through(
+        self, context: Context, run: TrainingRun, started: Started, wait: TrainingWait
+    ) -> TrainingDict:
+        watch = run.watch(started.ref, cursor=wait.cursor, deadline=wait.deadline, timed_out=wait.timed_out)
+        watched = watch.look() if self.deferrable else run.wait(watch)
+        if watched is None:
+            self._hand_to_trigger(context, replace(wait, cursor=watch.cursor, timed_out=watch.timed_out))
+        if run.was_stopped_by_the_clear(started, watched):
+            again = run.start(self._spec(context, self._backend(), run))
+            publish_links(context, again.ref)
+            return self._see_through(context, run, again, TrainingWait(job=again.ref, deadline=wait.deadline))
+        self._result = run.deliver(started, watched)
+        count_billed(context, self.model_name, self._result)
+        announce(context, self, self.model_name, self._result)
+        return self._result
+
+    def _hand_to_trigger(self, context: Context, wait: TrainingWait) -> NoReturn:
+        # The trigger reads it from there, the first time and whenever it is started again.
+        context["ti"].xcom_push(key=CURSOR_KEY, value={"job": wait.job.name, "cursor": wait.cursor})
+        self.defer(
+            trigger=TrainingTrigger(
+                wait=wait.to_dict(),
+                check_interval=self.check_interval,
+                print_log=self.print_log,
+                aws_conn_id=self.aws_conn_id,
+                region_name=self.region_name,
+                verify=self.verify,
+                botocore_config=self.botocore_config,
+            ),
+            method_name="resume",
         )
-        self._lifecycle = Lifecycle(
+
+    def _backend(self) -> SageMakerBackend:
+        return SageMakerBackend(
+            aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
+        )
+
+    def _begin(self, context: Context, backend: SageMakerBackend) -> TrainingRun:
+        ti = context["ti"]
+        self._run = TrainingRun(
             backend,
             TaskState(context),
-            identity,
-            max_tries=ti.max_tries,
-            accepted=accepted_states(self._on_stopped()),
-            await_end=lambda ref: self._wait(backend, ref, None),
+            Try(
+                identity=Identity(
+                    installation=installation_id(),
+                    dag_id=ti.dag_id,
+                    run_id=ti.run_id,
+                    task_id=ti.task_id,
+                    map_index=-1 if ti.map_index is None else ti.map_index,
+                ),
+                max_tries=ti.max_tries,
+                is_last=ti.try_number > ti.max_tries,
+                on_stopped=choice("on_stopped", self.on_stopped, OnStopped),
+                check_interval=timedelta(seconds=self.check_interval),
+                print_log=self.print_log,
+            ),
+            report=lambda text: self.log.info("%s", text),
+            pause=lambda pause: self._killed.wait(pause.total_seconds()),
         )
-        return self._lifecycle
+        return self._run
 
-    def _spec(self, context: Context, backend: SageMakerBackend) -> TrainingSpec:
+    def _spec(self, context: Context, backend: SageMakerBackend, run: TrainingRun) -> TrainingSpec:
         """The arguments, complete and without fault."""
-        faults = Faults()
-        settings = backend.settings
-        defaults = {"role": settings.get("role"), "output_path": settings.get("output_path")}
         given = {name: getattr(self, name) for name in (*_SPEC_ARGUMENTS, "model_name")}
-        arguments = defaults | {name: value for name, value in given.items() if value not in (None, "")}
+        arguments = {
+            "role": backend.settings.get("role"),
+            "output_path": backend.settings.get("output_path"),
+            **{name: value for name, value in given.items() if value not in (None, "")},
+        }
+        faults = Faults()
         spec = read_spec(arguments, Path(context["dag"].fileloc).parent, faults)
-        faults.add(*backend.faults(spec))
-        faults.raise_if_any(f"training of model {self.model_name!r}")
+        if spec.spot and spec.checkpoint_uri is None:
+            spec = replace(spec, checkpoint_uri=run.checkpoint_uri(spec))
+        faults.add(*backend.faults(spec, self.max_billable))
+        faults.raise_if_any(f"training of model {self.model_name!r}", run.left_running)
+        for secret in (spec.environment, spec.hyperparameters, spec.native.get("Environment")):
+            # Values whose names speak of secrets; a training script may print them.
+            mask_secret(cast("JsonValue", secret))
         return spec
 
-    def _tell(self, started: Started) -> None:
-        how = "Adopted" if started.adopted else "Submitted"
-        self.log.info(
-            "%s training job %s, generation %d, spec %s",
-            how, started.ref.name, started.record.generation, started.record.fingerprint[:12],
-        )  # fmt: skip
-
-    def _wait(self, backend: SageMakerBackend, ref: JobRef, deadline: datetime | None) -> Watched:
-        """Look until the job has ended, or this task is killed."""
-        watch = Watch(
-            backend, ref, lambda text: self.log.info("%s", text), deadline=deadline, print_log=self.print_log
-        )
-        for pause in pauses(timedelta(seconds=self.check_interval)):
-            watched = watch.look()
-            if watched is not None:
-                return watched
-            if self._killed.wait(pause.total_seconds()):
-                watch.look()
-                raise TrainingStopped(f"the task was killed; training job {ref.name} was told to stop")
-        raise AssertionError  # pauses() has no end
-
-    def _finish(self, lifecycle: Lifecycle, ref: JobRef, record: Record, watched: Watched) -> TrainingDict:
-        self.log.info("Training job %s is %s: %s", ref.name, watched.status.phase, bill(watched.status))
-        return deliver(lifecycle, ref, record, watched)
-
     def _deadline(self) -> datetime | None:
-        if self.max_ingestion_time is None:
-            return None
-        return datetime.now(UTC) + timedelta(seconds=self.max_ingestion_time)
-
-    def _on_stopped(self) -> OnStopped:
-        try:
-            return OnStopped(self.on_stopped)
-        except ValueError:
-            raise ConfigurationError(
-                f"on_stopped: {self.on_stopped!r} is neither 'fail' nor 'accept'"
-            ) from None
+        """When this wait ends; while it waits by itself, Airflow keeps execution_timeout."""
+        limits = [timedelta(seconds=self.max_ingestion_time)] if self.max_ingestion_time else []
+        if self.deferrable and self.execution_timeout is not None:
+            limits.append(self.execution_timeout)
+        return datetime.now(UTC) + min(limits) if limits else None

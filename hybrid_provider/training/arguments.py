@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hybrid_provider.training.source import SourceBundle
 
 T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 
 
 class Faults:
@@ -46,11 +48,11 @@ class Faults:
             self.add(str(error))
             return otherwise
 
-    def raise_if_any(self, what: str) -> None:
-        """Raise ConfigurationError with all of them."""
+    def raise_if_any(self, what: str, note: Callable[[], str] = str) -> None:
+        """Raise ConfigurationError with all of them, and ``note`` at its end."""
         if self._found:
             faults = "\n".join(f"  - {fault}" for fault in dict.fromkeys(self._found))
-            raise ConfigurationError(f"{what} was not started:\n{faults}")
+            raise ConfigurationError(f"{what} was not started:\n{faults}{note()}")
 
 
 def read_spec(arguments: Mapping[str, Any], folder: Path, faults: Faults) -> TrainingSpec:
@@ -226,8 +228,14 @@ def _metric_definitions(name: str, value: object) -> tuple[Mapping[str, str], ..
     return tuple(read)
 
 
-def _compression(name: str, value: object) -> Compression:
+def choice(name: str, value: object, choices: type[E]) -> E:
+    """One of an enumeration's values."""
     try:
-        return Compression(str(value).lower())
+        return choices(str(value).lower())
     except ValueError:
-        raise ConfigurationError(f"{name}: {value!r} is neither 'gzip' nor 'none'") from None
+        allowed = ", ".join(repr(str(one)) for one in choices)
+        raise ConfigurationError(f"{name}: {value!r} is none of {allowed}") from None
+
+
+def _compression(name: str, value: object) -> Compression:
+    return choice(name, value, Compression)

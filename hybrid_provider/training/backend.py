@@ -136,8 +136,13 @@ class TrainingBackend(Protocol):
     ``ConfigurationError`` (credentials).
     """
 
-    def faults(self, spec: TrainingSpec) -> tuple[str, ...]:
-        """What the cloud would refuse in ``spec``, each as ``argument: what is wrong``; calls nothing."""
+    def faults(self, spec: TrainingSpec, max_billable: timedelta | None = None) -> tuple[str, ...]:
+        """What the cloud would refuse in ``spec``, each as ``argument: what is wrong``; calls nothing.
+
+        Args:
+            spec: What is to be trained.
+            max_billable: More instance time than this is a fault as well.
+        """
 
     def submit(self, spec: TrainingSpec, name: str, tags: Mapping[str, str]) -> JobRef:
         """Start a job; raises NameTaken."""
@@ -153,6 +158,9 @@ class TrainingBackend(Protocol):
 
     def logs(self, ref: JobRef, cursor: LogCursor) -> tuple[tuple[LogLine, ...], LogCursor]:
         """The lines of all hosts after ``cursor``, and the cursor after them."""
+
+    def last_lines(self, ref: JobRef, count: int) -> tuple[LogLine, ...]:
+        """The last lines of all hosts together, for an error's message."""
 
     def artifact(self, ref: JobRef) -> Artifact:
         """What an ended job left, proved to be there; raises ArtifactNotFound."""

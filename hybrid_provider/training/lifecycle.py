@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from hybrid_provider.exceptions import ConfigurationError, JobConflict
+from hybrid_provider.exceptions import ConfigurationError, JobConflict, TrainingRefused
 from hybrid_provider.training.backend import JobState, NameTaken
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Identity:
             "hybrid:installation": self.installation,
             "hybrid:dag": self.dag_id,
             "hybrid:run": self.run_id,
-            "hybrid:task": self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]",
+            "hybrid:task": self.task_id if self.map_index < 0 else f"{self.task_id}/{self.map_index}",
         }
         # What tags may hold in every cloud.
         return {key: re.sub(r"[^\w .:/=+@-]", "_", value)[:_TAG_LENGTH] for key, value in tags.items()}
@@ -295,6 +295,10 @@ class Lifecycle:
                 return Started(self.backend.submit(spec, record.name, tags), record, adopted=False)
             except NameTaken:
                 found = self.backend.find(record.name)
+            except (TrainingRefused, ConfigurationError):
+                # There is nothing to stop.
+                self._job_name = None
+                raise
             if found is None:
                 raise JobConflict(
                     f"training job {record.name}: the name is taken, but there is no such job; "
@@ -331,6 +335,6 @@ def _conflict(record: Record, found: FoundJob, fingerprint: str) -> JobConflict:
         f"training job {found.ref.name} ({found.ref.id}), created {found.status.created:%Y-%m-%d %H:%M:%S %Z}"
         f", is {found.status.state} with spec {theirs[:12]}, but this task, since "
         f"{record.first_seen:%Y-%m-%d %H:%M:%S %Z}, asks for spec {fingerprint[:12]}; stop that job, or "
-        "wait for its end, and clear the task. If nobody changed the task, one of its arguments differs at each "
-        "try, such as a date of now"
+        "wait for its end, and clear the task. If nobody changed the task, one of its arguments differs at "
+        "each try, such as a date of now"
     )

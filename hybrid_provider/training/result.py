@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypedDict
 
 from hybrid_provider.exceptions import (
-    ArtifactNotFound,
     CapacityUnavailable,
     CloudUnavailable,
     TrainingFailed,
@@ -14,15 +13,13 @@ from hybrid_provider.exceptions import (
     TrainingStopped,
 )
 from hybrid_provider.training.backend import FailureClass, JobState, StopCause
-from hybrid_provider.training.lifecycle import Outcome
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from hybrid_provider.artifacts.artifact import Artifact, ArtifactDict
     from hybrid_provider.exceptions import TrainingError
-    from hybrid_provider.training.backend import JobRef, JobStatus, TrainingBackend
-    from hybrid_provider.training.lifecycle import Lifecycle, Record
+    from hybrid_provider.training.backend import JobRef, JobStatus
     from hybrid_provider.training.watch import Watched
 
 
@@ -78,7 +75,7 @@ def accepted_states(on_stopped: OnStopped) -> frozenset[JobState]:
 
 
 def bad_end(ref: JobRef, watched: Watched, accepted: frozenset[JobState]) -> TrainingError | None:
-    """The error that an ended job is, None if its artifact is wanted; with the last lines of its log."""
+    """The error that an ended job is, None if its artifact is wanted."""
     status = watched.status
     if status.state in accepted and not watched.timed_out:
         return None
@@ -90,41 +87,7 @@ def bad_end(ref: JobRef, watched: Watched, accepted: frozenset[JobState]) -> Tra
         why = f"failed: {status.reason or 'no reason given'}; {remedy}"
     else:
         kind, why = _STOPPED[status.stop_cause or StopCause.ASKED]
-    tail = "\n".join(watched.tail)
-    last = f"\nThe last lines of its log:\n{tail}" if tail else ""
-    return kind(f"training job {ref.name} {why}{last}")
-
-
-def deliver(lifecycle: Lifecycle, ref: JobRef, record: Record, watched: Watched) -> TrainingDict:
-    """What an ended job hands on, with its outcome stored first.
-
-    Raises:
-        TrainingError: The end is none whose artifact is wanted.
-        ArtifactNotFound: There is no artifact; the next try trains again.
-    """
-    error = bad_end(ref, watched, lifecycle.accepted)
-    if error is not None:
-        raise error
-    try:
-        artifact = artifact_of(lifecycle.backend, ref, watched.status)
-    except ArtifactNotFound:
-        lifecycle.settle(record, Outcome.REJECTED)
-        raise
-    result = training_dict(
-        ref, watched.status, record.fingerprint, artifact, dict(lifecycle.backend.metrics(ref))
-    )
-    lifecycle.settle(record, Outcome.DELIVERED)
-    return result
-
-
-def artifact_of(backend: TrainingBackend, ref: JobRef, status: JobStatus) -> Artifact:
-    """The artifact of an ended job, looked at in the store; ArtifactNotFound names the job."""
-    try:
-        return backend.artifact(ref)
-    except ArtifactNotFound as error:
-        raise ArtifactNotFound(
-            f"training job {ref.name} is {status.state}, but left no artifact: {error}"
-        ) from None
+    return kind(f"training job {ref.name} {why}")
 
 
 def training_dict(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
     from hybrid_provider.training.backend import JobRef, JobStatus, LogLine, TrainingBackend
 
-KEPT_LINES = 50
 PATIENCE = timedelta(hours=1)
 """How long the cloud may fail to answer before the wait gives up; the job itself runs on meanwhile."""
 
@@ -26,12 +24,10 @@ class Watched:
 
     Attributes:
         status: Its last status.
-        tail: The last lines of its log.
         timed_out: It was stopped because the wait's deadline had come.
     """
 
     status: JobStatus
-    tail: tuple[str, ...] = ()
     timed_out: bool = False
 
 
@@ -44,6 +40,7 @@ class Watch:
         report: Gets each new line of the log and each new phase, once.
         cursor: How far the log was reported already.
         deadline: The job is stopped then; None leaves it to the job's own ``max_runtime``.
+        timed_out: It was stopped for its deadline already.
         print_log: Whether to read the job's log at all.
         clock: The time now, timezone-aware.
     """
@@ -56,11 +53,12 @@ class Watch:
         *,
         cursor: LogCursor | None = None,
         deadline: datetime | None = None,
+        timed_out: bool = False,
         print_log: bool = True,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.cursor = cursor if cursor is not None else LogCursor({})
-        self.timed_out = False
+        self.timed_out = timed_out
         self._backend = backend
         self._ref = ref
         self._report = report
@@ -69,7 +67,6 @@ class Watch:
         self._clock = clock
         self._phase = ""
         self._silent_since: datetime | None = None
-        self._tail: deque[str] = deque(maxlen=KEPT_LINES)
 
     def look(self) -> Watched | None:
         """Look once; None while the job runs, or while the cloud does not answer.
@@ -87,7 +84,7 @@ class Watch:
         if self._print_log:
             self._report_log(status)
         if status.state.terminal:
-            return Watched(status, tuple(self._tail), self.timed_out)
+            return Watched(status, self.timed_out)
         self._keep_deadline()
         return None
 
@@ -130,7 +127,6 @@ class Watch:
             self._report(f"The job's log is not shown: {error}")
             return
         for text in _told(lines, many=status.instance_count > 1):
-            self._tail.append(text)
             self._report(text)
 
 

@@ -7,8 +7,10 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from hybrid_provider.artifacts.store import ReleaseStore
+from hybrid_provider.exceptions import RolloutPostponed
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from tests.integration.airflow_task import task_context
 from tests.integration.sshhosts import sshd

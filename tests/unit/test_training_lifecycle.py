@@ -10,53 +10,14 @@ import pytest
 
 from hybrid_provider.exceptions import ArtifactNotFound, CloudUnavailable, JobConflict, TrainingFailed
 from hybrid_provider.training.backend import JobState
-from hybrid_provider.training.lifecycle import CLAIM_TAG, FINGERPRINT_TAG, Identity, Lifecycle, Outcome
-from hybrid_provider.training.result import OnStopped, accepted_states, deliver
-from hybrid_provider.training.spec import TrainingSpec
-from hybrid_provider.training.watch import Watched
+from hybrid_provider.training.lifecycle import (
+    CLAIM_TAG,
+    FINGERPRINT_TAG,
+    Outcome,
+)
+from hybrid_provider.training.result import OnStopped
 from tests.cloud import Clock, Cloud, Store
-
-SPEC = TrainingSpec(model_name="digits", hyperparameters={"epochs": 3})
-CHANGED = replace(SPEC, hyperparameters={"epochs": 4})
-IDENTITY = Identity(installation="here", dag_id="retrain", run_id="manual__1", task_id="train")
-
-
-class Task:
-    """One task instance: its state survives, its processes come and go."""
-
-    def __init__(self, cloud, identity=IDENTITY, store=None, on_stopped=OnStopped.FAIL):
-        self.cloud = cloud
-        self.identity = identity
-        self.store = Store() if store is None else store
-        self.max_tries = 2
-        self.accepted = accepted_states(on_stopped)
-        self.awaited = []
-
-    def live(self):
-        return Lifecycle(
-            self.cloud,
-            self.store,
-            self.identity,
-            max_tries=self.max_tries,
-            accepted=self.accepted,
-            await_end=self.await_end,
-            clock=self.cloud.clock,
-        )
-
-    def await_end(self, ref):
-        self.awaited.append(ref.name)
-        self.cloud.end(ref.name, JobState.STOPPED)
-
-    def attempt(self, spec=SPEC):
-        """A process that starts the job and dies."""
-        return self.live().start(spec)
-
-    def deliver(self, started):
-        watched = Watched(self.cloud.status(started.ref))
-        return deliver(self.live(), started.ref, started.record, watched)
-
-    def clear(self):
-        self.max_tries += 3
+from tests.training_task import CHANGED, IDENTITY, SPEC, Task
 
 
 @pytest.fixture
@@ -152,10 +113,11 @@ def test_a_stopped_job_whose_artifact_is_accepted_is_adopted(cloud):
 def test_a_job_that_is_stopping_is_waited_out_before_the_next_generation(cloud, task):
     first = task.attempt()
     cloud.cancel(first.ref)
+    task.meanwhile = [lambda: None, lambda: cloud.end(first.ref.name, JobState.STOPPED)]
 
     second = task.attempt()
 
-    assert task.awaited == [first.ref.name]
+    assert task.meanwhile == []
     assert second.record.generation == 2
     assert cloud.running == [second.ref.name]
 
@@ -316,15 +278,15 @@ def test_tags_hold_only_what_every_cloud_allows():
     identity = replace(IDENTITY, run_id="scheduled__2026-11-23T00:00:00+00:00 <b>\n", map_index=3)
 
     assert identity.tags()["hybrid:run"] == "scheduled__2026-11-23T00:00:00+00:00 _b__"
-    assert identity.tags()["hybrid:task"] == "train[3]"
+    assert identity.tags()["hybrid:task"] == "train/3"
 
 
 def test_the_record_survives_its_journey_through_json(cloud, task):
     started = task.attempt()
-    live = task.live()
-    live.settle(started.record, Outcome.DELIVERED)
+    cloud.end(started.ref.name)
+    task.deliver(started)
 
-    assert live.record() == replace(started.record, outcome=Outcome.DELIVERED, max_tries=2)
+    assert task.record == replace(started.record, outcome=Outcome.DELIVERED, max_tries=2)
 
 
 def test_the_job_carries_the_claim_of_its_record(cloud, task):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from hybrid_provider.emulator.sagemaker.logs import LogStream, follow
 
@@ -14,7 +15,23 @@ if TYPE_CHECKING:
 
     from hybrid_provider.emulator.sagemaker.container import Container, Runner, Running
 
-_log = logging.getLogger(__name__)
+# Enough for a traceback and what a framework says after it.
+_LAST_LINES: Final = 200
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A container that ended with a status other than 0.
+
+    Attributes:
+        host: Its host.
+        status: Its exit status.
+        last_lines: The end of its log.
+    """
+
+    host: str
+    status: int
+    last_lines: tuple[str, ...]
 
 
 class Cluster:
@@ -40,6 +57,7 @@ class Cluster:
         self._seen = seen
         self._ended = ended
         self._statuses: dict[str, int] = {}
+        self._last_lines: dict[str, deque[str]] = {}
         self._lock = threading.Lock()
         self._running: dict[str, Running] = {}
         try:
@@ -55,10 +73,13 @@ class Cluster:
         for follower in self._followers:
             follower.start()
 
-    def failed(self) -> tuple[str, int] | None:
-        """The first host that ended with a status other than 0, and that status."""
+    def failed(self) -> Failed | None:
+        """The first container that ended with a status other than 0."""
         with self._lock:
-            return next(((host, status) for host, status in self._statuses.items() if status != 0), None)
+            for host, status in self._statuses.items():
+                if status != 0:
+                    return Failed(host, status, tuple(self._last_lines[host]))
+        return None
 
     def over(self) -> bool:
         """All have ended, or one has failed: the others wait for it in vain."""
@@ -85,7 +106,15 @@ class Cluster:
         stream = LogStream(
             self._logs, f"{container.request['TrainingJobName']}/{container.host}-{int(time.time())}"
         )
-        follow(running.stdout, stream, self._seen)
+        last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+        with self._lock:
+            self._last_lines[container.host] = last_lines
+
+        def seen(line: str) -> None:
+            last_lines.append(line)
+            self._seen(line)
+
+        follow(running.stdout, stream, seen)
         status = running.wait()
         with self._lock:
             self._statuses[container.host] = status if status is not None else 0

@@ -20,8 +20,7 @@ from hybrid_provider.emulator.processes import Program
 if TYPE_CHECKING:
     from hybrid_provider.emulator.sagemaker.job import TrainingJob
 
-_TOOLKIT: Final = "from sagemaker_training.cli.train import main; main()"
-_FAILURE_CHARACTERS: Final = 1024
+_TOOLKIT: Final = (sys.executable, "-c", "from sagemaker_training.cli.train import main; main()")
 _FOLDERS: Final = (
     "input/config",
     "input/data",
@@ -97,7 +96,7 @@ class Container:
     def command(self) -> list[str]:
         """What the container runs."""
         algorithm = self.request["AlgorithmSpecification"]
-        entrypoint = algorithm.get("ContainerEntrypoint", [sys.executable, "-c", _TOOLKIT])
+        entrypoint = algorithm.get("ContainerEntrypoint", _TOOLKIT)
         return [*entrypoint, *algorithm.get("ContainerArguments", [])]
 
     def environment(self) -> dict[str, str]:
@@ -119,12 +118,10 @@ class Container:
             "SM_STUDIO_LOCAL_MODE": "true",
         }
 
-    def failure_reason(self, status: int) -> str:
-        """FailureReason, from what the script left in ``output/failure``."""
+    def failure(self) -> str:
+        """What the script left in ``output/failure``."""
         file = self.folder / "output" / "failure"
-        said = file.read_text(errors="replace") if file.exists() else "the container left no reason"
-        prefix, suffix = "AlgorithmError: ", f", exit code: {status}"
-        return f"{prefix}{said[: _FAILURE_CHARACTERS - len(prefix) - len(suffix)]}{suffix}"
+        return file.read_text(errors="replace") if file.exists() else ""
 
     def _resource_config(self) -> dict[str, Any]:
         kind = self.request["ResourceConfig"]["InstanceType"]

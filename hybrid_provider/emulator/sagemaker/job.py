@@ -9,6 +9,12 @@ from enum import StrEnum
 from typing import Any
 
 
+def now() -> datetime:
+    """This moment in whole milliseconds, as the service has it: what a client reads is what is compared."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
 class Status(StrEnum):
     """TrainingJobStatus."""
 
@@ -136,20 +142,22 @@ class TrainingJob:
     def enter(self, secondary: Secondary, message: str, *, status: Status | None = None) -> None:
         """Move to a secondary status, and to a status if one is given."""
         with self.lock:
-            now = datetime.now(UTC)
+            moment = now()
             if self.transitions:
                 last = self.transitions[-1]
                 self.transitions[-1] = Transition(
-                    secondary=last.secondary, message=last.message, started=last.started, ended=now
+                    secondary=last.secondary, message=last.message, started=last.started, ended=moment
                 )
             final = status is not None and status.terminal
             self.transitions.append(
-                Transition(secondary=secondary, message=message, started=now, ended=now if final else None)
+                Transition(
+                    secondary=secondary, message=message, started=moment, ended=moment if final else None
+                )
             )
-            self.modified = now
+            self.modified = moment
             if status is not None:
                 self.status = status
             if final and self.started is not None and self.ended is None:
-                self.ended = now
+                self.ended = moment
         if final:
             self.finished.set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import Enum, auto
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from hybrid_provider.emulator.sagemaker import storage
 from hybrid_provider.emulator.sagemaker.cluster import Cluster
 from hybrid_provider.emulator.sagemaker.container import Container
-from hybrid_provider.emulator.sagemaker.job import Secondary, Status
+from hybrid_provider.emulator.sagemaker.failure import failure_reason
+from hybrid_provider.emulator.sagemaker.job import Secondary, Status, now
 from hybrid_provider.emulator.sagemaker.metrics import MetricReader
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _stopped_early(job: TrainingJob) -> bool:
 
 def _download(job: TrainingJob, containers: list[Container], world: World) -> None:
     with job.lock:
-        job.started = datetime.now(UTC)
+        job.started = now()
     for container in containers:
         container.prepare()
         try:
@@ -148,9 +148,8 @@ def _run(job: TrainingJob, containers: list[Container], world: World) -> _Cause:
             job.metrics = metrics.found()
     failed = cluster.failed()
     if failed is not None and cause is _Cause.BY_THEMSELVES:
-        host, status = failed
-        container = next(container for container in containers if container.host == host)
-        raise JobFailed(container.failure_reason(status))
+        container = next(container for container in containers if container.host == failed.host)
+        raise JobFailed(failure_reason(container.failure(), failed.status, failed.last_lines))
     return cause
 
 

@@ -47,7 +47,7 @@ class LogStream:
             events, self._waiting = self._waiting, []
         if events and not self._created:
             self._create()
-        for batch in _batches(events):
+        for batch in batches(events):
             self._client.put_log_events(logGroupName=LOG_GROUP, logStreamName=self.name, logEvents=batch)
 
     def _create(self) -> None:
@@ -89,14 +89,15 @@ def _try_to_flush(stream: LogStream) -> None:
         _log.warning("lines of %s are lost: %s", stream.name, error)
 
 
-def _batches(events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    batches: list[list[dict[str, Any]]] = []
+def batches(events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The events in order, in batches that PutLogEvents takes."""
+    found: list[list[dict[str, Any]]] = []
     size = 0
     for event in events:
         cost = len(event["message"].encode()) + _EVENT_OVERHEAD
-        if not batches or len(batches[-1]) == _MOST_EVENTS or size + cost > _MOST_BYTES:
-            batches.append([])
+        if not found or len(found[-1]) == _MOST_EVENTS or size + cost > _MOST_BYTES:
+            found.append([])
             size = 0
-        batches[-1].append(event)
+        found[-1].append(event)
         size += cost
-    return batches
+    return found

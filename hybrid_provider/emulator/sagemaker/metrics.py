@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from hybrid_provider.emulator.sagemaker.job import Metric
+from hybrid_provider.emulator.sagemaker.job import Metric, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,7 +27,7 @@ class MetricReader:
             value = _number(match.group(1 if pattern.groups else 0)) if match else None
             if value is not None:
                 with self._lock:
-                    self._found[name] = Metric(name=name, value=value, at=datetime.now(UTC))
+                    self._found[name] = Metric(name=name, value=value, at=now())
 
     def found(self) -> list[Metric]:
         """The metrics that were found, in the order of their first appearance."""

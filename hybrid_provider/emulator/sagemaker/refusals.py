@@ -170,7 +170,8 @@ def _source_faults(channel: str, source: dict[str, Any]) -> Iterator[str]:
     elif "S3DataSource" not in source:
         yield f"The emulator does not emulate {next(iter(source))}; give channel {channel} an S3DataSource."
     elif source["S3DataSource"]["S3DataType"] != "S3Prefix":
-        yield f"The emulator emulates no S3DataType {source['S3DataSource']['S3DataType']}; use S3Prefix."
+        kind = source["S3DataSource"]["S3DataType"]
+        yield f"The emulator does not emulate S3DataType {kind}: use S3Prefix."
 
 
 def _metrics(request: dict[str, Any]) -> Iterator[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import threading
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from hybrid_provider.emulator.sagemaker.describe import description
 from hybrid_provider.emulator.sagemaker.errors import ResourceInUse, ValidationException
-from hybrid_provider.emulator.sagemaker.job import Secondary, TrainingJob
+from hybrid_provider.emulator.sagemaker.job import Secondary, TrainingJob, now
 from hybrid_provider.emulator.sagemaker.ledger import Ledger
 from hybrid_provider.emulator.sagemaker.life import live
 from hybrid_provider.emulator.sagemaker.listing import page_of_jobs
@@ -114,13 +113,13 @@ class TrainingService:
             thread.join()
 
     def _new_job(self, request: dict[str, Any]) -> TrainingJob:
-        now = datetime.now(UTC)
+        created = now()
         region = self._world.aws["AWS_DEFAULT_REGION"]
         job = TrainingJob(
             request=_with_defaults(request),
             arn=f"arn:aws:sagemaker:{region}:{self._world.account}:training-job/{request['TrainingJobName']}",
-            created=now,
-            modified=now,
+            created=created,
+            modified=created,
             tags={tag["Key"]: tag["Value"] for tag in request.get("Tags", ())},
         )
         job.enter(Secondary.STARTING, "Starting the training job")

@@ -1,5 +1,6 @@
 # Asks for `ask` (commit, revert or nothing) and waits up to `patience` seconds for one of the phases in `wanted`.
 cd -- "$base/$model" || fail "cannot enter $base/$model"
+fenced
 file=.activation/phase-$token
 [ -z "$ask" ] || printf '' >".activation/$ask-$token" || fail "cannot write in $PWD/.activation"
 end=$(($(ticks) + patience))

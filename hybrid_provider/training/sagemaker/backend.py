@@ -9,14 +9,15 @@ from hybrid_provider.artifacts.s3 import S3Location, describe, s3_errors_explain
 from hybrid_provider.exceptions import ArtifactNotFound, ConfigurationError, TrainingFailed
 from hybrid_provider.training.backend import FoundJob, JobRef
 from hybrid_provider.training.sagemaker.errors import code_of, message_of, sagemaker_errors_explained
-from hybrid_provider.training.sagemaker.faults import request_faults
-from hybrid_provider.training.sagemaker.logs import new_lines
+from hybrid_provider.training.sagemaker.faults import request_faults, too_costly
+from hybrid_provider.training.sagemaker.logs import last_lines, new_lines
 from hybrid_provider.training.sagemaker.request import Place, create_request, role_of, source_uri
 from hybrid_provider.training.sagemaker.status import job_status
 from hybrid_provider.training.source import SourceBundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
 
     from hybrid_provider.artifacts.artifact import Artifact
     from hybrid_provider.aws import AwsAccess
@@ -40,7 +41,7 @@ class SageMakerBackend:
         """``service_config.sagemaker`` of the connection: ``role`` and ``output_path`` for all trainings."""
         return self._access.settings.get("sagemaker", {})
 
-    def faults(self, spec: TrainingSpec) -> tuple[str, ...]:
+    def faults(self, spec: TrainingSpec, max_billable: timedelta | None = None) -> tuple[str, ...]:
         """What SageMaker would refuse."""
         role = role_of(spec)
         # A name is looked up at submit; here the rest of the request is checked.
@@ -50,7 +51,7 @@ class SageMakerBackend:
         except ConfigurationError as error:
             return (str(error),)
         shape = self._client("sagemaker").meta.service_model.operation_model("CreateTrainingJob").input_shape
-        return request_faults(shape, request)
+        return (*request_faults(shape, request), *too_costly(request, max_billable))
 
     def submit(self, spec: TrainingSpec, name: str, tags: Mapping[str, str]) -> JobRef:
         """Upload the source unless it is there, and CreateTrainingJob."""
@@ -90,6 +91,10 @@ class SageMakerBackend:
     def logs(self, ref: JobRef, cursor: LogCursor) -> tuple[tuple[LogLine, ...], LogCursor]:
         """New CloudWatch lines."""
         return new_lines(self._client("logs"), ref.name, cursor)
+
+    def last_lines(self, ref: JobRef, count: int) -> tuple[LogLine, ...]:
+        """The newest CloudWatch lines."""
+        return last_lines(self._client("logs"), ref.name, count)
 
     def artifact(self, ref: JobRef) -> Artifact:
         """The object, or the prefix of objects, that ModelArtifacts names."""

@@ -7,12 +7,13 @@ as well are checked here. All faults are found, not the first.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 # The model lists the instance types that were known when botocore was released; newer ones are no fault.
 _OPEN_ENUMERATIONS: Final = {"TrainingInstanceType": re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9]+")}
@@ -37,6 +38,12 @@ _ARGUMENTS: Final = {
     "CheckpointConfig.S3Uri": "checkpoint_uri",
     "Tags": "tags",
 }
+_ECR_IMAGE: Final = re.compile(
+    r"\d{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.[a-z0-9.-]+/"
+    r"[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
+_SOME_IMAGE: Final = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/name:tag"
+_LARGEST_VOLUME_GB: Final = 16384
 _MOST_RUNTIME_SECONDS: Final = 28 * 24 * 3600
 _SHOWN_CHARACTERS: Final = 80
 
@@ -52,15 +59,34 @@ def request_faults(shape: Any, request: Mapping[str, Any]) -> tuple[str, ...]:  
     return tuple(dict.fromkeys(f"{argument_of(path)}: {fault}" for path, fault in found))
 
 
+def too_costly(request: Mapping[str, Any], max_billable: timedelta | None) -> tuple[str, ...]:
+    """Whether the request may be billed for more instance time than ``max_billable``."""
+    if max_billable is None:
+        return ()
+    resources = request["ResourceConfig"]
+    groups = resources.get("InstanceGroups") or ({"InstanceCount": resources.get("InstanceCount", 1)},)
+    count = sum(_number(group["InstanceCount"]) for group in groups)
+    seconds = _number(request["StoppingCondition"].get("MaxRuntimeInSeconds", 0))
+    seconds += _number(resources.get("KeepAlivePeriodInSeconds", 0))
+    if not count * seconds > max_billable.total_seconds():
+        return ()
+    fault = (
+        f"max_billable: {count:.0f} instances for up to {seconds:.0f} s (max_runtime and keep_alive) are "
+        f"{timedelta(seconds=count * seconds)}, but {max_billable} are allowed; lower max_runtime, "
+        "keep_alive or instance_count, or raise max_billable"
+    )
+    return (fault,)
+
+
 def argument_of(path: str) -> str:
     """The operator's argument for a place in the request, with the place where that says more."""
-    parts = path.split(".")
+    # Dots within an index belong to a name that the user chose.
+    parts = re.findall(r"[^.\[]+(?:\[[^\]]*\])*", path)
     for length in range(len(parts), 0, -1):
-        argument = _ARGUMENTS.get(re.sub(r"\[.*", "", ".".join(parts[:length])))
+        argument = _ARGUMENTS.get(re.sub(r"\[[^\]]*\]", "", ".".join(parts[:length])))
         if argument is not None:
-            rest = ".".join(parts[length:])
-            index = "".join(re.findall(r"\[[^]]*\]", parts[length - 1]))
-            return f"{argument}{index}{'.' if rest else ''}{rest}"
+            index = "".join(re.findall(r"\[[^\]]*\]", parts[length - 1]))
+            return ".".join([f"{argument}{index}", *parts[length:]])
     return f"config {path}" if path else "config"
 
 
@@ -69,20 +95,47 @@ Fault = tuple[str, str]
 
 def _together(request: Mapping[str, Any]) -> Iterator[Fault]:
     """What no single member shows."""
-    algorithm = request.get("AlgorithmSpecification", {})
-    if "TrainingImage" not in algorithm and "AlgorithmName" not in algorithm:
+    yield from _image(request["AlgorithmSpecification"])
+    yield from _resources(request["ResourceConfig"])
+    yield from _times(request)
+    yield from _twice("InputDataConfig", "ChannelName", request.get("InputDataConfig"))
+    yield from _twice(
+        "AlgorithmSpecification.MetricDefinitions",
+        "Name",
+        request["AlgorithmSpecification"].get("MetricDefinitions"),
+    )
+    for tag in request.get("Tags", ()):
+        if str(tag["Key"]).lower().startswith("aws:"):
+            yield "Tags", f"{tag['Key']!r} begins with aws:, which AWS keeps for itself"
+
+
+def _image(algorithm: Mapping[str, Any]) -> Iterator[Fault]:
+    image = algorithm.get("TrainingImage")
+    if image is None and "AlgorithmName" not in algorithm:
         yield "AlgorithmSpecification.TrainingImage", "missing; give image_uri, or framework and its version"
-    resources = request.get("ResourceConfig", {})
+    # With a TrainingImageConfig, an image may be in a registry of one's own.
+    if isinstance(image, str) and "TrainingImageConfig" not in algorithm and not _ECR_IMAGE.fullmatch(image):
+        fault = f"{_shown(image)} is no image in ECR, such as {_SOME_IMAGE}"
+        yield "AlgorithmSpecification.TrainingImage", fault
+
+
+def _resources(resources: Mapping[str, Any]) -> Iterator[Fault]:
     if "InstanceType" not in resources and not resources.get("InstanceGroups"):
         yield "ResourceConfig.InstanceType", "missing; for example ml.m5.large"
-    if "InstanceCount" in resources and _number(resources["InstanceCount"]) < 1:
-        yield "ResourceConfig.InstanceCount", f"{resources['InstanceCount']!r} is less than 1"
-    if _number(resources.get("VolumeSizeInGB", 1)) < 1:
-        yield "ResourceConfig.VolumeSizeInGB", f"{resources['VolumeSizeInGB']!r} is less than 1"
-    yield from _times(request)
-    channels = [channel.get("ChannelName") for channel in request.get("InputDataConfig", ())]
-    for channel in {channel for channel in channels if channels.count(channel) > 1}:
-        yield "InputDataConfig", f"the channel {channel!r} is given twice"
+    for name in ("InstanceCount", "VolumeSizeInGB"):
+        if _number(resources.get(name, 1)) < 1:
+            yield f"ResourceConfig.{name}", f"{resources[name]!r} is less than 1"
+    if _number(resources.get("VolumeSizeInGB", 1)) > _LARGEST_VOLUME_GB:
+        yield (
+            "ResourceConfig.VolumeSizeInGB",
+            f"{resources['VolumeSizeInGB']} is more than {_LARGEST_VOLUME_GB}",
+        )
+
+
+def _twice(path: str, key: str, entries: Sequence[Mapping[str, Any]] | None) -> Iterator[Fault]:
+    for name, count in Counter(str(entry.get(key)) for entry in entries or ()).items():
+        if count > 1:
+            yield path, f"{name!r} is given {count} times"
 
 
 def _times(request: Mapping[str, Any]) -> Iterator[Fault]:

@@ -9,7 +9,7 @@ from hybrid_provider.training.backend import LogCursor, LogLine
 from hybrid_provider.training.sagemaker.errors import code_of, sagemaker_errors_explained
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
 
@@ -24,14 +24,32 @@ def new_lines(logs: Any, job: str, cursor: LogCursor) -> tuple[tuple[LogLine, ..
     after: dict[str, list[int]] = dict(cursor)
     with sagemaker_errors_explained("GetLogEvents", f"log of {job}"):
         for stream in _streams(logs, job):
-            host = stream.rpartition("/")[2].rpartition("-")[0]
             for event in _events(logs, stream, after.get(stream)):
-                at, text = int(event["timestamp"]), str(event["message"])
-                lines.append(LogLine(host, datetime.fromtimestamp(at / 1000, UTC), text.rstrip("\r\n")))
+                lines.append(_line(stream, event))
+                at = int(event["timestamp"])
                 last, seen = after.get(stream, [at, 0])
                 after[stream] = [at, seen + 1 if at == last else 1]
     lines.sort(key=lambda line: line.at)
     return tuple(lines), LogCursor(after)
+
+
+def last_lines(logs: Any, job: str, count: int) -> tuple[LogLine, ...]:  # noqa: ANN401 - a boto3 client
+    """The newest lines of all of a job's hosts together, by their time."""
+    lines: list[LogLine] = []
+    with sagemaker_errors_explained("GetLogEvents", f"log of {job}"):
+        for stream in _streams(logs, job):
+            page = logs.get_log_events(
+                logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=False, limit=count
+            )
+            lines += [_line(stream, event) for event in page["events"]]
+    return tuple(sorted(lines, key=lambda line: line.at)[-count:])
+
+
+def _line(stream: str, event: Mapping[str, Any]) -> LogLine:
+    """One event; a stream's name is ``<job>/algo-1-<epoch>``."""
+    host = stream.rpartition("/")[2].rpartition("-")[0]
+    at = datetime.fromtimestamp(int(event["timestamp"]) / 1000, UTC)
+    return LogLine(host, at, str(event["message"]).rstrip("\r\n"))
 
 
 def _streams(logs: Any, job: str) -> list[str]:  # noqa: ANN401 - a boto3 client

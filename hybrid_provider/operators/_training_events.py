@@ -1,0 +1,78 @@
+"""What Airflow is told of a training besides its result: a metric, an asset event, lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.sdk import Asset
+from airflow.sdk.observability import stats
+
+from hybrid_provider.artifacts.s3 import S3Location
+from hybrid_provider.exceptions import ConfigurationError
+from hybrid_provider.training.arguments import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from airflow.providers.common.compat.openlineage.facet import Dataset, RunFacet
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from airflow.sdk import BaseOperator, Context
+
+    from hybrid_provider.training.result import TrainingDict
+
+    Lineage = OperatorLineage[Dataset, RunFacet]
+
+BILLABLE_METRIC = "hybrid.training.billable_seconds"
+
+
+def count_billed(context: Context, model_name: str, result: TrainingDict) -> None:
+    """Add the billed instance seconds to the metric, tagged with model, DAG and task."""
+    ti = context["ti"]
+    tags = {"model": model_name, "dag_id": ti.dag_id, "task_id": ti.task_id}
+    stats.incr(BILLABLE_METRIC, result["billable_seconds"], tags=tags)
+
+
+def announce(context: Context, operator: BaseOperator, model_name: str, result: TrainingDict) -> None:
+    """Put the artifact into the event of ``hybrid://model/<name>``, if that is an outlet of the task."""
+    uri = f"hybrid://model/{model_name}"
+    for outlet in operator.outlets:
+        if isinstance(outlet, Asset) and outlet.uri.rstrip("/") == uri:
+            context["outlet_events"][outlet].extra = cast("dict[str, Any]", dict(result))
+
+
+def lineage(inputs: object, config: object, result: TrainingDict | None) -> Lineage:
+    """OpenLineage's view: the channels in, the artifact out; as much as is known at any time."""
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    def dataset(uri: str) -> Dataset:
+        location = S3Location.parse(uri)
+        return Dataset(namespace=f"s3://{location.bucket}", name=location.key)
+
+    artifact = result["artifact"] if result else None
+    return OperatorLineage(
+        inputs=[dataset(uri) for uri in _input_uris(inputs, config)],
+        outputs=[dataset(artifact["uri"])] if artifact else [],
+    )
+
+
+def _input_uris(inputs: object, config: object) -> Iterator[str]:
+    for channel in _channels(inputs, config):
+        uri = channel
+        if isinstance(channel, Mapping):
+            uri = channel.get("DataSource", {}).get("S3DataSource", {}).get("S3Uri")
+        if isinstance(uri, str) and uri.startswith("s3://"):
+            yield uri
+
+
+def _channels(inputs: object, config: object) -> Iterable[Any]:
+    """Every channel of the arguments; what cannot be read is refused elsewhere, in words."""
+    try:
+        friendly, native = literal("inputs", inputs), literal("config", config)
+    except ConfigurationError:
+        return
+    if isinstance(friendly, Mapping):
+        yield from friendly.values()
+    if isinstance(native, Mapping):
+        yield from native.get("InputDataConfig") or ()

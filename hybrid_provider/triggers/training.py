@@ -1,0 +1,226 @@
+"""Waits for a training job in the triggerer, by the same looks as a task that waits by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.execution_time.xcom import XCom
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from hybrid_provider.exceptions import CloudUnavailable, HybridError, TrainingError
+from hybrid_provider.hooks.aws import aws_access
+from hybrid_provider.training.backend import JobRef, LogCursor
+from hybrid_provider.training.sagemaker.backend import SageMakerBackend
+from hybrid_provider.training.watch import Watch, pauses
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from airflow.sdk.types import TaskInstanceKey
+
+CURSOR_KEY = "training_log_cursor"
+"""The XCom that holds how far the job's log was shown: a trigger that starts again goes on there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingWait:
+    """What passes between the operator and its trigger.
+
+    Attributes:
+        job: The job.
+        deadline: The job is stopped then.
+        timed_out: It was.
+        cursor: How far the log was shown.
+        error: Why the trigger ended before the job did.
+        retryable: Whether another try may get over ``error``.
+    """
+
+    job: JobRef
+    deadline: datetime | None = None
+    timed_out: bool = False
+    cursor: LogCursor | None = None
+    error: str | None = None
+    retryable: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, for Airflow's database."""
+        return {
+            "job": self.job.name,
+            "job_id": self.job.id,
+            "deadline": None if self.deadline is None else self.deadline.isoformat(),
+            "timed_out": self.timed_out,
+            "cursor": self.cursor,
+            "error": self.error,
+            "retryable": self.retryable,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> TrainingWait:
+        """What :meth:`to_dict` wrote."""
+        deadline = fields["deadline"]
+        return cls(
+            job=JobRef(fields["job"], fields["job_id"]),
+            deadline=None if deadline is None else datetime.fromisoformat(deadline),
+            timed_out=fields["timed_out"],
+            cursor=fields["cursor"],
+            error=fields["error"],
+            retryable=fields["retryable"],
+        )
+
+    def raise_error(self) -> None:
+        """Raise what ended the trigger, if anything did."""
+        if self.error is not None:
+            raise (CloudUnavailable if self.retryable else TrainingError)(self.error)
+
+
+class TrainingTrigger(BaseTrigger):
+    """Look at a job until it has ended; the one event is a :class:`TrainingWait` as a dict.
+
+    boto3 runs in threads. Nothing is lost if the triggerer dies: another one starts from the same arguments,
+    and from the log's cursor, which is kept as an XCom.
+
+    Args:
+        wait: A :class:`TrainingWait` as a dict.
+        check_interval: The longest time between two looks, in seconds.
+        print_log: Whether to show the job's log.
+        aws_conn_id: As in the amazon provider.
+        region_name: As in the amazon provider.
+        verify: As in the amazon provider.
+        botocore_config: As in the amazon provider.
+    """
+
+    def __init__(
+        self,
+        *,
+        wait: dict[str, Any],
+        check_interval: float,
+        print_log: bool,
+        aws_conn_id: str | None,
+        region_name: str | None,
+        verify: bool | str | None,
+        botocore_config: dict[str, Any] | None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # of BaseTrigger, which has no annotations
+        self.wait = wait
+        self.check_interval = check_interval
+        self.print_log = print_log
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.botocore_config = botocore_config
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The class and its arguments."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "wait": self.wait,
+            "check_interval": self.check_interval,
+            "print_log": self.print_log,
+            "aws_conn_id": self.aws_conn_id,
+            "region_name": self.region_name,
+            "verify": self.verify,
+            "botocore_config": self.botocore_config,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event."""
+        wait = TrainingWait.from_dict(self.wait)
+        try:
+            wait = await self._until_ended(wait)
+        except HybridError as error:
+            wait = _broken(wait, str(error), retryable=error.retryable)
+        except Exception as error:
+            # Raised, it would fail the task without its code having run, and the job would be left billing.
+            self.log.exception("Watching training job %s", wait.job.name)
+            wait = _broken(wait, f"watching training job {wait.job.name} failed: {error!r}", retryable=True)
+        yield TriggerEvent(wait.to_dict())
+
+    async def on_kill(self) -> None:
+        """Stop the job if a user killed the task; Airflow also calls this when a trigger merely moves."""
+        job = TrainingWait.from_dict(self.wait).job
+        if await asyncio.to_thread(self._task_is_deferred):
+            self.log.info("Training job %s goes on: its task still waits for it", job.name)
+            return
+        self.log.info("Stopping training job %s", job.name)
+        backend = await asyncio.to_thread(self._open)
+        await asyncio.to_thread(backend.cancel, job)
+
+    async def _until_ended(self, wait: TrainingWait) -> TrainingWait:
+        backend = await asyncio.to_thread(self._open)
+        cursor = await self._kept_cursor(wait)
+        watch = Watch(
+            backend,
+            wait.job,
+            lambda text: self.log.info("%s", text),
+            cursor=cursor,
+            deadline=wait.deadline,
+            timed_out=wait.timed_out,
+            print_log=self.print_log,
+        )
+        for pause in pauses(timedelta(seconds=self.check_interval)):
+            ended = await asyncio.to_thread(watch.look)
+            if watch.cursor != cursor:
+                cursor = watch.cursor
+                await self._keep_cursor(cursor)
+            if ended is not None:
+                break
+            await asyncio.sleep(pause.total_seconds())
+        return TrainingWait(
+            job=wait.job, deadline=wait.deadline, timed_out=watch.timed_out, cursor=watch.cursor
+        )
+
+    def _open(self) -> SageMakerBackend:
+        return SageMakerBackend(
+            aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
+        )
+
+    def _task(self) -> TaskInstanceKey | None:
+        """Which task instance this trigger belongs to; none where a test runs it alone."""
+        return self.task_instance
+
+    async def _kept_cursor(self, wait: TrainingWait) -> LogCursor | None:
+        task = self._task()
+        if task is None:
+            return wait.cursor
+        kept = await asyncio.to_thread(XCom.get_value, ti_key=task, key=CURSOR_KEY)
+        # A cursor of an earlier job of this task says nothing about this one.
+        return LogCursor(kept["cursor"]) if kept and kept["job"] == wait.job.name else wait.cursor
+
+    async def _keep_cursor(self, cursor: LogCursor) -> None:
+        task = self._task()
+        if task is None:
+            return
+        await asyncio.to_thread(
+            XCom.set,
+            CURSOR_KEY,
+            {"job": self.wait["job"], "cursor": cursor},
+            dag_id=task.dag_id,
+            task_id=task.task_id,
+            run_id=task.run_id,
+            map_index=task.map_index,
+        )
+
+    def _task_is_deferred(self) -> bool:
+        """Whether the task still waits; one that was deleted does not."""
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        task = self._task()
+        if task is None:
+            return False
+        states = RuntimeTaskInstance.get_task_states(
+            dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=task.map_index
+        )
+        return "deferred" in {str(state) for of_run in states.values() for state in of_run.values()}
+
+
+def _broken(wait: TrainingWait, error: str, *, retryable: bool) -> TrainingWait:
+    return TrainingWait(
+        job=wait.job,
+        deadline=wait.deadline,
+        timed_out=wait.timed_out,
+        cursor=wait.cursor,
+        error=error,
+        retryable=retryable,
+    )
