@@ -85,6 +85,7 @@ with DAG(
             {"Name": "validation:accuracy", "Regex": r"validation:accuracy=([0-9.]+);"},
         ],
         max_runtime=timedelta(hours=1),
+        check_interval=10,
     )
     arrived = ModelArtifactSensor(
         task_id="arrived",

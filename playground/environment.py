@@ -16,7 +16,7 @@ from hybrid_provider.emulator import Emulator
 from playground import dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from hybrid_provider.emulator import EmulatedHost
 
@@ -91,22 +91,26 @@ def airflow_settings(home: Path, store: Path) -> dict[str, str]:
 
 def connections(emulator: Emulator) -> dict[str, str]:
     """The connections that ``dags/hybrid_retrain.py`` reads, as Airflow takes them from the environment."""
-    environment = emulator.environment
-    aws = {
+    aws = aws_connection(emulator.environment, emulator.role_arn)
+    ssh = {connection_id(host): ssh_connection(host) for host in emulator.hosts}
+    return {
+        f"AIRFLOW_CONN_{name.upper()}": json.dumps(fields)
+        for name, fields in {"aws_default": aws, **ssh}.items()
+    }
+
+
+def aws_connection(environment: Mapping[str, str], role_arn: str) -> dict[str, Any]:
+    """An ordinary ``aws`` connection: credentials, region, execution role, and where jobs leave output."""
+    return {
         "conn_type": "aws",
         "login": environment["AWS_ACCESS_KEY_ID"],
         "password": environment["AWS_SECRET_ACCESS_KEY"],
         "extra": {
             "region_name": environment["AWS_DEFAULT_REGION"],
             "service_config": {
-                "sagemaker": {"role": emulator.role_arn, "output_path": f"s3://{BUCKET}/{MODEL}/jobs"},
+                "sagemaker": {"role": role_arn, "output_path": f"s3://{BUCKET}/{MODEL}/jobs"},
             },
         },
-    }
-    ssh = {connection_id(host): ssh_connection(host) for host in emulator.hosts}
-    return {
-        f"AIRFLOW_CONN_{name.upper()}": json.dumps(fields)
-        for name, fields in {"aws_default": aws, **ssh}.items()
     }
 
 

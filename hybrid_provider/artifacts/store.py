@@ -6,7 +6,8 @@
         releases/<release_id>/…        exactly the manifest's files
         manifests/<release_id>         the manifest's canonical text
         provenance/<release_id>.json   where it came from
-        sources/<hash>                 an artifact's identity → the digest of its release
+        sources/<hash>                 an artifact's identity → the digest of its release, and
+                                       the SHA-256 of the object where it was asked for
         channels/<name>                a release id: candidate, champion
         .staging/                      a release that is being written
         .lock                          held by the process that writes
@@ -19,7 +20,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -38,7 +41,13 @@ from hybrid_provider.artifacts.folder import (
 )
 from hybrid_provider.artifacts.manifest import Manifest
 from hybrid_provider.artifacts.release import Release, ReleaseDict, release_id_of
-from hybrid_provider.exceptions import ArtifactChanged, ReleaseNotFound, StoreError
+from hybrid_provider.exceptions import (
+    ArtifactChanged,
+    ArtifactRefused,
+    ConfigurationError,
+    ReleaseNotFound,
+    StoreError,
+)
 from hybrid_provider.names import checked_name
 
 if TYPE_CHECKING:
@@ -46,6 +55,8 @@ if TYPE_CHECKING:
 
 CHANNELS = ("candidate", "champion")
 LATEST = "latest"
+_RELEASE_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +93,19 @@ class ReleaseStore:
         """All releases of a model, the oldest first."""
         return tuple(self._read(model, release_id) for release_id in self._release_ids(self._folder(model)))
 
-    def find(self, model: str, artifact: Artifact) -> Release | None:
-        """The release that was made from exactly this artifact, without reading a byte of it."""
-        digest = _text_of(self._folder(model) / "sources" / _identity(artifact))
-        return self.find_digest(model, digest) if digest else None
+    def find(self, model: str, artifact: Artifact, *, archive_sha256: str | None = None) -> Release | None:
+        """The release that was made from exactly this artifact, without reading a byte of it.
+
+        Args:
+            model: The model's name.
+            artifact: Where it came from.
+            archive_sha256: Only if the object's own bytes were seen to have this SHA-256.
+        """
+        text = _text_of(self._folder(model) / "sources" / _identity(artifact))
+        if text is None:
+            return None
+        digest, _, proven = text.partition(" ")
+        return self.find_digest(model, digest) if archive_sha256 in {None, proven} else None
 
     def find_digest(self, model: str, digest: str) -> Release | None:
         """The release whose files have this digest."""
@@ -143,7 +163,7 @@ class ReleaseStore:
     def point(self, model: str, channel: str, release_id: str) -> None:
         """Set a channel (:data:`CHANNELS`) to a release; one rename."""
         if channel not in CHANNELS:
-            raise StoreError(f"channel {channel!r} is not one of {', '.join(CHANNELS)}")
+            raise ConfigurationError(f"channel {channel!r} is not one of {', '.join(CHANNELS)}")
         self.release(model, release_id)
         folder = self._folder(model) / "channels"
         with store_errors_explained(folder), self.locked(model):
@@ -159,7 +179,7 @@ class ReleaseStore:
             descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             with store_errors_explained(folder):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _wait_for(descriptor, model)
             yield
         finally:
             os.close(descriptor)
@@ -190,10 +210,12 @@ class ReleaseStore:
         created: datetime,
         artifact: Artifact | None,
         provenance: Mapping[str, object],
+        archive_sha256: str | None = None,
     ) -> Release:
         """Make the files in ``staged``, verified and durable, a release; the caller holds the lock.
 
-        A digest that the store knows keeps its release and id.
+        A digest that the store knows keeps its release and id. ``archive_sha256`` is that of the object's
+        own bytes, where it was computed.
         """
         folder = self._folder(model)
         with store_errors_explained(folder):
@@ -207,7 +229,9 @@ class ReleaseStore:
                 release = self._read(model, release_id)
             if artifact is not None:
                 make_folder(folder / "sources")
-                write_small_file(folder / "sources" / _identity(artifact), f"{manifest.digest}\n")
+                write_small_file(
+                    folder / "sources" / _identity(artifact), f"{manifest.digest} {archive_sha256 or ''}\n"
+                )
         return release
 
     def _record(
@@ -228,20 +252,22 @@ class ReleaseStore:
 
     def _read(self, model: str, release_id: str) -> Release:
         folder = self._folder(model)
-        text = _text_of(folder / "manifests" / release_id, strip=False)
+        text = _text_of(folder / "manifests" / release_id)
         origin = _text_of(folder / "provenance" / f"{release_id}.json")
-        if text is None or origin is None:
-            raise StoreError(
-                f"{folder / 'releases' / release_id}: its manifest or provenance is gone; remove this folder "
-                "and sync again"
-            )
-        artifact = json.loads(origin)["artifact"]
+        try:
+            manifest = Manifest.parse(f"{text}\n")
+            source = json.loads(origin or "")["artifact"]
+            artifact = Artifact.from_dict(source) if source else None
+        except (ArtifactRefused, ValueError, KeyError, TypeError) as error:
+            raise _damaged(folder, release_id, str(error)) from error
+        if not release_id.endswith(f"-{manifest.digest[:12]}"):
+            raise _damaged(folder, release_id, "the manifest is of another release")
         return Release(
             model=model,
             release_id=release_id,
-            manifest=Manifest.parse(text),
+            manifest=manifest,
             path=folder / "releases" / release_id,
-            artifact=Artifact.from_dict(artifact) if artifact else None,
+            artifact=artifact,
         )
 
     def _folder(self, model: str) -> Path:
@@ -250,9 +276,25 @@ class ReleaseStore:
     def _release_ids(self, folder: Path) -> list[str]:
         with store_errors_explained(folder):
             try:
-                return sorted(entry.name for entry in os.scandir(folder / "releases") if entry.is_dir())
+                names = [path.name for path in (folder / "releases").iterdir()]
             except FileNotFoundError:
                 return []
+        return sorted(filter(_RELEASE_ID.fullmatch, names))
+
+
+def _damaged(folder: Path, release_id: str, fault: str) -> StoreError:
+    return StoreError(
+        f"{folder / 'manifests' / release_id}, or the provenance beside it, is gone or damaged ({fault}); "
+        f"remove {folder / 'releases' / release_id} and sync again"
+    )
+
+
+def _wait_for(descriptor: int, model: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _log.info("Waiting for another process that writes model %s", model)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def created_of(release_id: str) -> datetime:
@@ -266,13 +308,13 @@ def _identity(artifact: Artifact) -> str:
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
-def _text_of(path: Path, *, strip: bool = True) -> str | None:
+def _text_of(path: Path) -> str | None:
+    """A small file's text without the newline at its end; None where there is none."""
     with store_errors_explained(path):
         try:
-            text = path.read_text(encoding="utf-8")
+            return path.read_bytes().decode(errors="replace").removesuffix("\n")
         except FileNotFoundError:
             return None
-    return text.strip() if strip else text
 
 
 def _sha256_of(path: Path) -> str:

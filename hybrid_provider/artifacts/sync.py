@@ -67,7 +67,7 @@ def sync(
         source: The artifact, or a URI of what is there now.
         model: The model's name; the call waits while another process syncs the same model.
         store: Where the release goes.
-        progress: Called after each part.
+        progress: Called as each part has come, for some archives on another thread.
         expected_sha256: Of the object's bytes as they are in the cloud; 64 hex digits.
         created: The release's date; the artifact's own where None.
         provenance: Further facts to keep with the release: plain values, no secrets.
@@ -84,15 +84,17 @@ def sync(
     artifact = source if isinstance(source, Artifact) else describe(access, source)
     transfer = transfer or TransferPolicy()
     fetch = _Fetch(access, artifact, expected_sha256, progress, limits or Limits(), transfer)
-    release = fetch.known(store, model)
+    release = known = store.find(model, artifact, archive_sha256=expected_sha256)
     if release is None:
         with store.locked(model):
-            release = fetch.known(store, model)  # another process may have brought it while this one waited
-            reused_bytes = artifact.size_bytes if release else 0
-            release = release or fetch.into(store, model, created or artifact.last_modified, provenance or {})
-    else:
-        reused_bytes = artifact.size_bytes
-    return SyncResult(release=release, seconds=time.monotonic() - begun, reused_bytes=reused_bytes)
+            # Another process may have brought it while this one waited.
+            known = store.find(model, artifact, archive_sha256=expected_sha256)
+            release = known or fetch.into(store, model, created or artifact.last_modified, provenance or {})
+    return SyncResult(
+        release=release,
+        seconds=time.monotonic() - begun,
+        reused_bytes=artifact.size_bytes if known else 0,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +108,11 @@ class _Fetch:
     limits: Limits
     transfer: TransferPolicy
 
-    def known(self, store: ReleaseStore, model: str) -> Release | None:
-        """The release made from this artifact before, if it proves all that is asked."""
-        release = store.find(model, self.artifact)
-        if release is None or self.expected_sha256 is None:
-            return release
-        return release if store.provenance(release).get("archive_sha256") == self.expected_sha256 else None
-
     def into(
         self, store: ReleaseStore, model: str, created: datetime, provenance: Mapping[str, object]
     ) -> Release:
         """Read it, and add it to the store; the caller holds the model's lock."""
         objects = self._objects()
-        proof = {"archive_sha256": self.expected_sha256} if self.expected_sha256 else {}
         with store.staging(model) as folder, store_errors_explained(folder, self.artifact.size_bytes):
             self._require_space(folder)
             return store.add(
@@ -127,7 +121,8 @@ class _Fetch:
                 self._receive(objects, folder),
                 created=created,
                 artifact=self.artifact,
-                provenance={**provenance, **proof},
+                archive_sha256=self.expected_sha256,
+                provenance=provenance,
             )
 
     def _require_space(self, folder: Path) -> None:
@@ -156,6 +151,11 @@ class _Fetch:
                 f"{location}: expected_sha256 is of one object, this is a prefix of objects"
             )
         objects = stored_objects(self.access, location)
+        if len(objects) > self.limits.files:
+            raise ArtifactRefused(
+                f"{location} holds {len(objects)} objects, more than {self.limits.files}; "
+                "raise the limit if that is right"
+            )
         if artifact_of(location, objects).etag != self.artifact.etag:
             raise ArtifactChanged(
                 f"the objects under {location} are not those that were looked at; look again, then sync"
@@ -200,10 +200,10 @@ class _Fetch:
         begun = time.monotonic()
         done_bytes = 0
         for part, body in parts:
-            yield part, body
             done_bytes += len(body)
             if self.progress is not None:
                 self.progress(Progress(done_bytes, self.artifact.size_bytes, time.monotonic() - begun))
+            yield part, body
 
 
 def _bodies_of(item: StoredObject, parts: Iterator[tuple[Part, memoryview]]) -> Iterator[memoryview]:

@@ -118,10 +118,14 @@ def _read(store: S3Store, part: Part) -> memoryview:
     except PreconditionError as error:
         raise _changed(item) from error
     except FileNotFoundError as error:
-        raise ArtifactNotFound(f"{item.location} was removed while it was being read") from error
+        raise ArtifactNotFound(f"{item.location} was removed; sync what is there now") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise ConfigurationError(
             f"{item.location}: access denied; grant s3:GetObject to the aws connection's identity"
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{item.location}: an empty part, '.' or '..' in a key cannot be read; rename the object"
         ) from error
     except BaseError as error:
         raise ArtifactUnavailable(
@@ -144,7 +148,7 @@ def _changed(item: StoredObject) -> ArtifactChanged:
 
 
 def _first_line(error: Exception) -> str:
-    """Obstore's errors end with a dump of the request, its headers included: that stays out of logs."""
+    """What obstore's error says; a page of its internals follows."""
     return str(error).partition("\n")[0].strip()
 
 

@@ -165,9 +165,12 @@ class Member:
         reason = cause.reason
         try:
             async with self._timed(self._policy.progress_deadline):
-                await self.target.revert(self._order)
+                undone = await self.target.revert(self._order)
         except TargetError as error:
             self._fail(TargetState.REVERT_FAILED, f"{reason}; going back: {error.reason}")
+            return
+        if not undone:
+            self._enter(proven, f"{reason}; but it was committed")
             return
         if proven is TargetState.REVERTED:
             first = f"{self.error.reason}; " if self.error else ""

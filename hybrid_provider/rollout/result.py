@@ -60,8 +60,9 @@ FAILURES: Final = frozenset(
 
 
 _SERVING: Final = frozenset({TargetState.SUCCEEDED, TargetState.ALREADY_CURRENT})
+_SWITCHED: Final = frozenset({TargetState.SUCCEEDED, TargetState.REVERTED, TargetState.REVERT_FAILED})
 _REMEDIES: Final = {
-    RolloutState.FAILED: "nothing was switched; correct what is below and clear the task",
+    RolloutState.FAILED: "correct what is below and clear the task",
     RolloutState.PAUSED: "the others are as they were; correct what is below and clear the task, which "
     "continues, or deploy the release before",
     RolloutState.ABORTED: "it was stopped; clear the task to continue",
@@ -189,10 +190,12 @@ class RolloutResult:
         if self.state is RolloutState.SUCCEEDED:
             return
         serving = sum(target.state in _SERVING for target in self.targets)
+        switched = any(target.state in _SWITCHED for target in self.targets)
+        remedy = f"{'' if switched else 'nothing was switched; '}{_REMEDIES[self.state]}"
         kind = RolloutPostponed if self.retryable else RolloutError
         raise kind(
             f"rollout of {self.model} {self.release_id} ended as {self.state}: {serving} of "
-            f"{len(self.targets)} targets serve it; {_REMEDIES[self.state]}\n{self.reasons()}".rstrip()
+            f"{len(self.targets)} targets serve it; {remedy}\n{self.reasons()}".rstrip()
         )
 
     def table(self) -> str:

@@ -146,21 +146,23 @@ class PosixTarget:
         """
         await self._until(order, "committed", ask="commit")
 
-    async def revert(self, order: Order) -> None:
+    async def revert(self, order: Order) -> bool:
         """Go back to what was live before :meth:`activate`; returns when that is so.
+
+        Returns:
+            False where the activation was committed before: then the commit's answer was lost, and it stays.
 
         Raises:
             TargetFailed: It could not go back.
             TargetUnreachable: Nobody can ask; the target goes back by itself at its healthy deadline.
         """
-        if self._token:
-            await self._until(order, "reverted", ask="revert")
+        return await self._until(order, "reverted", "committed", *_UNCHANGED, ask="revert") != "committed"
 
     async def finish(self, order: Order) -> None:
         """Give the lease back and remove releases past ``keep_releases``."""
         if self._found is not None:
             variables = {**self._names(order), "keep": order.keep_releases}
-            await self._shell.run(script("library", "finish", variables=variables))
+            await self._shell.run(script("library", "finish", variables=variables), limit=_long(order))
 
     async def close(self) -> None:
         """Close the shell's connection."""
@@ -218,13 +220,13 @@ class PosixTarget:
         self._checked(finished)
         return Staged(bytes_sent=parts.sent_bytes, bytes_linked=parts.linked_bytes)
 
-    async def _until(self, order: Order, wanted: str, ask: str = "") -> None:
-        """Wait until the activation is in phase ``wanted``, over lost connections; explain any other end."""
+    async def _until(self, order: Order, *wanted: str, ask: str = "") -> str:
+        """Wait, over lost connections, for one of these phases of the activation; explain any other end."""
         variables = {
             **self._names(order),
             "token": self._token,
             "ask": ask,
-            "wanted": " ".join(sorted({wanted, *_ENDS})),
+            "wanted": " ".join(sorted({*wanted, *_ENDS})),
             "patience": _seconds(_PATIENCE),
         }
         text = script("library", "wait", variables=variables)
@@ -237,13 +239,11 @@ class PosixTarget:
                     raise
                 await asyncio.sleep(_AGAIN.total_seconds())
                 continue
-            if phase == wanted:
-                return
             if phase == "died":
                 await self._recover(order)
                 phase, reason = "reverted", "the activation was killed on the target, and was undone"
-            if wanted == "reverted" and phase in _UNCHANGED:
-                return
+            if phase in wanted:
+                return phase
             if phase in _ENDS:
                 raise TargetFailed(self.name, reason or f"the activation ended as {phase}")
             if asyncio.get_running_loop().time() > deadline:

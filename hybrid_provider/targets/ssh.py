@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import re
+import shlex
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -42,6 +43,8 @@ _PACKET_BYTES: Final = 2**18
 _WINDOW_BYTES: Final = 2**24
 # sshd's MaxStartups is 10:30:100: it begins to drop logins when 10 are under way. As Kamal.
 _CONNECTS_AT_ONCE: Final = 30
+# The longest answer is the manifest of a release with some 100,000 files.
+_ANSWER_BYTES: Final = 2**24
 _CONNECT_TRIES: Final = 4
 _HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:%_-]*")
 
@@ -112,13 +115,17 @@ class SshShell:
         try:
             async with asyncio.timeout(limit.total_seconds() if limit else None):
                 return await _run(connection, script, stdin)
+        except asyncio.CancelledError:
+            # Closing it in good order would wait for a host that may be what the caller gave up on.
+            self._drop(connection)
+            raise
         except TimeoutError:
-            connection.abort()
+            self._drop(connection)
             raise TargetUnreachable(
                 self.name, f"a command did not end within {limit.total_seconds() if limit else 0:.0f} s"
             ) from None
         except (asyncssh.Error, OSError) as error:
-            connection.abort()
+            self._drop(connection)
             raise TargetUnreachable(
                 self.name, f"the connection was lost: {_reason(error)}; check the network and the host's sshd"
             ) from None
@@ -129,6 +136,12 @@ class SshShell:
             self._connection.close()
             with contextlib.suppress(OSError):
                 await self._connection.wait_closed()
+            self._connection = None
+
+    def _drop(self, connection: asyncssh.SSHClientConnection) -> None:
+        """Let go of a connection that failed, without a word to a host that may not listen."""
+        connection.abort()
+        if self._connection is connection:
             self._connection = None
 
     async def _connected(self) -> asyncssh.SSHClientConnection:
@@ -147,21 +160,32 @@ def _connect_slot() -> asyncio.Semaphore:
 async def _run(
     connection: asyncssh.SSHClientConnection, script: str, stdin: AsyncIterator[bytes] | None
 ) -> Finished:
-    import shlex
+    import asyncssh
 
     # The login shell may be any; `sh -c '…'` means the same to all that know single quotes.
-    async with connection.create_process(
+    process = await connection.create_process(
         f"exec sh -c {shlex.quote(script)}", encoding=None, max_pktsize=_PACKET_BYTES, window=_WINDOW_BYTES
-    ) as process:
-        _, stdout, stderr = await asyncio.gather(
-            _feed(process, stdin), process.stdout.read(), process.stderr.read()
-        )
-        await process.wait_closed()
-        return Finished(
-            exit_code=process.returncode if process.returncode is not None else 255,
-            stdout=stdout.decode(errors="replace"),
-            stderr=stderr.decode(errors="replace"),
-        )
+    )
+    _, stdout, stderr = await asyncio.gather(
+        _feed(process, stdin), _answer(process.stdout), _answer(process.stderr)
+    )
+    await process.wait_closed()
+    if process.returncode is None:
+        raise asyncssh.ConnectionLost("the command's end was not heard of")
+    return Finished(exit_code=process.returncode, stdout=stdout, stderr=stderr)
+
+
+async def _answer(stream: asyncssh.SSHReader[bytes]) -> str:
+    """What a script writes, to its end; a host that never stops must not fill this machine's memory."""
+    import asyncssh
+
+    pieces, size_bytes = [], 0
+    while piece := await stream.read(_PACKET_BYTES):
+        pieces.append(piece)
+        size_bytes += len(piece)
+        if size_bytes > _ANSWER_BYTES:
+            raise asyncssh.ConnectionLost(f"the host answered with more than {_ANSWER_BYTES} bytes")
+    return b"".join(pieces).decode(errors="replace")
 
 
 async def _feed(process: asyncssh.SSHClientProcess[bytes], chunks: AsyncIterator[bytes] | None) -> None:

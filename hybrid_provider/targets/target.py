@@ -96,8 +96,12 @@ class Target(Protocol):
     async def commit(self, order: Order) -> None:
         """Keep what was activated."""
 
-    async def revert(self, order: Order) -> None:
-        """Go back to what was live before :meth:`activate`; returns when that is so."""
+    async def revert(self, order: Order) -> bool:
+        """Go back to what was live before :meth:`activate`; returns when that is so.
+
+        Returns:
+            False where the activation was committed before: then the commit's answer was lost, and it stays.
+        """
 
     async def finish(self, order: Order) -> None:
         """Give the lease back and remove releases past ``keep_releases``."""

@@ -13,19 +13,21 @@ from playground.judge import judge
 
 QUICK = {"waves": [1, "100%"], "bake_time": 1, "min_healthy_time": 1, "healthy_deadline": 15}
 CONF = {
-    "data": f"s3://{BUCKET}/digits/data/small/",
+    "data": f"s3://{BUCKET}/digits/data/full/",
     "hyperparameters": {"epochs": 20},
     "policy": QUICK,
 }
 RUN_SECONDS = 180
 
 
-def every_host_serves(place, release_id):
+def served(place):
+    """Per host: what it answers with, what its disk holds, its probe, and whether it recognises digits."""
     verdicts = [judge(host, MODEL, dataset.held_out()) for host in place.emulator.hosts]
-    return all(
-        verdict.release == verdict.on_disk == release_id and verdict.probe == 200 and verdict.accuracy > 0.8
-        for verdict in verdicts
-    )
+    return [(verdict.release, verdict.on_disk, verdict.probe, verdict.accuracy > 0.8) for verdict in verdicts]
+
+
+def serving(release_id, hosts=2):
+    return [(release_id, release_id, 200, True)] * hosts
 
 
 def test_dag_test_takes_the_model_from_training_to_every_host(place, run_dag):
@@ -35,7 +37,7 @@ def test_dag_test_takes_the_model_from_training_to_every_host(place, run_dag):
     assert ran.tasks == dict.fromkeys(["train", "arrived", "sync", "deploy"], "success")
     assert ran.xcoms["deploy"]["state"] == "SUCCEEDED"
     assert {target["name"] for target in ran.xcoms["deploy"]["targets"]} == {"edge_01", "edge_02"}
-    assert every_host_serves(place, ran.xcoms["sync"]["release_id"])
+    assert served(place) == serving(ran.xcoms["sync"]["release_id"])
 
 
 def test_a_release_that_no_host_can_serve_leaves_every_host_on_the_one_before(place, run_dag):
@@ -45,7 +47,7 @@ def test_a_release_that_no_host_can_serve_leaves_every_host_on_the_one_before(pl
     assert good.state == "success", good.log
     assert bad.tasks["deploy"] == "failed"
     assert bad.xcoms["sync"]["release_id"] != good.xcoms["sync"]["release_id"]
-    assert every_host_serves(place, good.xcoms["sync"]["release_id"])
+    assert served(place) == serving(good.xcoms["sync"]["release_id"])
 
 
 @pytest.fixture
@@ -84,4 +86,4 @@ def test_a_run_asked_for_through_the_rest_api_turns_green(place, airflow, api):
     release = api.get(
         f"/dags/hybrid_retrain/dagRuns/{run}/taskInstances/sync/xcomEntries/return_value"
     ).json()["value"]
-    assert every_host_serves(place, release["release_id"])
+    assert served(place) == serving(release["release_id"])

@@ -48,21 +48,18 @@ def test_the_dag_runs_from_training_to_live(place, run_dag):
     assert ran.xcoms["deploy"]["state"] == "SUCCEEDED"
 
 
-def test_the_connections_are_added_by_the_commands_and_read_back(place):
+def test_the_connections_are_added_by_the_commands_and_read_back(place, tmp_path):
     environment = {
         name: value for name, value in place.environment.items() if not name.startswith("AIRFLOW_CONN_")
     }
     environment["PATH"] = f"{Path(place.airflow()[0]).parent}:{environment['PATH']}"
     for command in [text for text in blocks("sh") if text.startswith("airflow connections add")]:
         subprocess.run(["sh", "-ec", command], env=environment, check=True, capture_output=True)
-    listed = subprocess.run(
-        place.airflow("connections", "list", "--output", "json"),
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
+    exported = tmp_path / "connections.json"
+    subprocess.run(
+        place.airflow("connections", "export", exported), env=environment, check=True, capture_output=True
     )
-    added = {row["conn_id"]: row for row in json.loads(listed.stdout)}
+    added = json.loads(exported.read_text())
 
     assert added["aws_default"]["conn_type"] == "aws"
     assert added["edge_01"]["host"] == "line-07.factory.example"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -100,7 +98,19 @@ class Host:
         return [name for name in names if (self.model / name).exists()]
 
     def lock_is_free(self) -> bool:
-        return subprocess.run(["flock", "-n", self.model, "true"], check=False).returncode == 0
+        return lock_is_free(self.model)
+
+
+def lock_is_free(model: Path) -> bool:
+    return subprocess.run(["flock", "-n", model, "true"], check=False).returncode == 0
+
+
+def with_passphrase(key: Path, path: Path, passphrase: str) -> Path:
+    """A copy of a private key that needs a passphrase."""
+    path.write_bytes(key.read_bytes())
+    path.chmod(0o600)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", passphrase, "-f", path], check=True)
+    return path
 
 
 def make_key(path: Path) -> str:
@@ -181,6 +191,9 @@ def dropbear(folder: Path, name: str) -> Iterator[Host]:
         [busybox, "--list"], capture_output=True, text=True, check=True
     ).stdout.split():
         (applets / applet).symlink_to(busybox)
+    # Debian builds its BusyBox without this applet; OpenWrt and Alpine have it.
+    if not (applets / "flock").exists():
+        (applets / "flock").symlink_to(require_program("flock", "util-linux"))
     client_key = make_key(folder / "client")
     authorized = Path.home() / ".ssh/authorized_keys"
     printed = subprocess.run(
@@ -227,14 +240,3 @@ def authorized_for_a_while(file: Path, key: str) -> Iterator[None]:
             file.unlink()
         else:
             file.write_bytes(before)
-
-
-def path_of_busybox(host: Host) -> str:
-    return str(host.key_file.parent / "bin")
-
-
-def remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-HOME_IS_OURS = os.geteuid() == 0

@@ -7,12 +7,15 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from hybrid_provider.artifacts.store import ReleaseStore
+from hybrid_provider.exceptions import RolloutPostponed
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from tests.integration.airflow_task import task_context
 from tests.integration.sshhosts import sshd
 from tests.releases import make_release
+from tests.servers import free_port
 
 FAST = {
     "bake_time": 0.2,
@@ -84,6 +87,17 @@ def run(release, tmp_path, targets=("edge_01", "edge_02"), **arguments):
     return operator.execute(task_context())
 
 
+def fails(named, *arguments, **more):
+    """The task fails at once, with one message that names all of this and carries no traceback of ours."""
+    with pytest.raises(AirflowFailException) as failure:
+        run(*arguments, **more)
+    for name in named:
+        assert name in str(failure.value)
+    assert failure.value.__cause__ is None
+    assert failure.value.__context__ is None
+    return str(failure.value)
+
+
 def test_it_returns_what_became_of_each_host_and_logs_a_table(hosts, tmp_path, capsys):
     release = synced(tmp_path, {"model.onnx": b"weights of the first"})
     result = run(release, tmp_path)
@@ -99,3 +113,101 @@ def test_it_returns_what_became_of_each_host_and_logs_a_table(hosts, tmp_path, c
     log = capsys.readouterr().out
     assert "edge_02: SOAKING" in log
     assert "target   state" in log
+
+
+@pytest.fixture
+def release(tmp_path):
+    return synced(tmp_path, {"model.onnx": b"weights"}, minute=1)
+
+
+@pytest.mark.parametrize(
+    "render", [str, json.dumps, lambda value: value["release_id"], lambda value: "latest"]
+)
+def test_what_jinja_made_a_string_is_the_same_release_and_fleet(hosts, tmp_path, release, render):
+    result = run(render(release), tmp_path, targets="['edge_01', 'edge_02']", policy=json.dumps(FAST))
+    assert {host.current for host in hosts} == {release["release_id"]}
+    assert result["state"] == "SUCCEEDED"
+
+
+def test_targets_that_are_no_list_are_explained(tmp_path, release):
+    fails(["edge_01, edge_02", "give a list"], release, tmp_path, targets="edge_01, edge_02")
+
+
+@pytest.mark.parametrize("name", ["../../etc", "edge_01; rm -rf ~", "$(reboot)"])
+def test_a_host_name_that_tries_to_be_more_is_refused(hosts, tmp_path, release, name):
+    before = [host.current for host in hosts]
+    fails([name, "use letters, digits"], release, tmp_path, targets=["edge_01", name])
+    assert [host.current for host in hosts] == before
+
+
+def test_all_that_is_wrong_with_the_fleet_is_in_one_message(tmp_path, release, hosts, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_EDGE_01", connection(hosts[0], no_host_key_check=True))
+    monkeypatch.setenv("AIRFLOW_CONN_EDGE_02", connection(hosts[1], host_key=None, known_hosts="/nowhere"))
+    fails(
+        [
+            "'edge_01' sets no_host_key_check",
+            "'edge_02' has no host_key",
+            "ssh-keyscan -p",
+            "airflow connections add nobody",
+        ],
+        release,
+        tmp_path,
+        targets=["edge_01", "edge_02", "nobody"],
+    )
+
+
+def test_an_unreachable_host_stops_all_before_anything_is_switched_and_a_retry_may_help(
+    hosts, tmp_path, release, monkeypatch
+):
+    before = [host.current for host in hosts]
+    gone = json.loads(connection(hosts[1])) | {"port": free_port()}
+    monkeypatch.setenv("AIRFLOW_CONN_EDGE_02", json.dumps(gone))
+    other = synced(tmp_path, {"model.onnx": b"other weights"}, minute=2)
+    with pytest.raises(
+        RolloutPostponed, match=r"(?s)nothing was switched.*edge_02: UNREACHABLE: no connection to"
+    ):
+        run(other, tmp_path)
+    assert [host.current for host in hosts] == before
+    assert all(host.leftovers() == [] for host in hosts)
+
+
+def test_another_host_key_is_refused(hosts, tmp_path, release, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_EDGE_01", connection(hosts[0], host_key=hosts[1].host_key))
+    other = synced(tmp_path, {"model.onnx": b"other weights"}, minute=2)
+    fails(["edge_01", "another host key", "SHA256:", "ssh-keygen -lf"], other, tmp_path)
+
+
+def test_a_release_that_fails_its_probe_fails_the_task_with_the_reason(hosts, tmp_path, release):
+    run(release, tmp_path)
+    bad = synced(tmp_path, {"model.onnx": b"bad", "broken": b"1"}, minute=3)
+    fails(
+        ["PAUSED", "0 of 2 targets serve it", "edge_01: REVERTED", "HTTP 500"],
+        bad,
+        tmp_path,
+        policy={**FAST, "healthy_deadline": 3, "probe_timeout": 1},
+    )
+    assert [host.current for host in hosts] == [release["release_id"]] * 2
+
+
+def test_a_policy_with_faults_names_them_all(tmp_path, release):
+    fails(
+        ["waves", "max_failures -1", "bake_time"],
+        release,
+        tmp_path,
+        policy={"waves": [], "max_failures": -1, "bake_time": "long"},
+    )
+
+
+def test_a_host_key_as_ssh_keyscan_prints_it_is_taken(hosts, tmp_path, release, monkeypatch):
+    host = hosts[0]
+    scanned = f"# 127.0.0.1:{host.port} SSH-2.0-OpenSSH\n[127.0.0.1]:{host.port} {host.host_key}\n"
+    monkeypatch.setenv("AIRFLOW_CONN_EDGE_01", connection(host, host_key=scanned))
+    assert run(release, tmp_path, targets=["edge_01"])["state"] == "SUCCEEDED"
+
+
+def test_the_key_of_a_known_hosts_file_is_taken(hosts, tmp_path, release, monkeypatch):
+    host = hosts[0]
+    known_hosts = tmp_path / "known_hosts"
+    known_hosts.write_text(f"[127.0.0.1]:{host.port} {host.host_key}\n")
+    monkeypatch.setenv("AIRFLOW_CONN_EDGE_01", connection(host, host_key=None, known_hosts=str(known_hosts)))
+    assert run(release, tmp_path, targets=["edge_01"])["state"] == "SUCCEEDED"

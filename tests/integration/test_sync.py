@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tarfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from hybrid_provider.artifacts.archive import Limits
 from hybrid_provider.artifacts.s3 import describe
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
@@ -90,7 +93,7 @@ def test_an_object_replaced_while_it_is_read_is_not_a_release(bucket: Bucket, st
     bucket.put("replaced/model.tar.gz", packed(FILES))
     replaced = []
 
-    def replace(progress):
+    def put_another(progress):
         if not replaced:
             replaced.append(bucket.put("replaced/model.tar.gz", packed(FILES | {"other": b"x"})))
 
@@ -101,7 +104,7 @@ def test_an_object_replaced_while_it_is_read_is_not_a_release(bucket: Bucket, st
             "digits",
             store,
             transfer=SMALL_PARTS,
-            progress=replace,
+            progress=put_another,
         )
     assert replaced
     assert left_over(store) == []
@@ -125,6 +128,34 @@ def test_an_object_removed_while_it_is_read_is_not_found(bucket: Bucket, store):
     assert left_over(store) == []
 
 
+def test_a_version_is_read_although_it_was_replaced(bucket: Bucket, store):
+    client = bucket.access.client("s3")
+    client.create_bucket(Bucket="versioned")
+    client.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    versioned = replace(bucket, name="versioned")
+    versioned.put("model.onnx", b"first")
+    artifact = describe(bucket.access, versioned.uri("model.onnx"))
+    versioned.put("model.onnx", b"second")
+    assert artifact.version_id is not None
+    assert describe(bucket.access, artifact.uri, version_id=artifact.version_id) == artifact
+    release = sync(bucket.access, artifact, "digits", store).release
+    assert files_of(release.path) == {"model.onnx": b"first"}
+
+
+def test_a_prefix_of_more_objects_than_allowed_is_refused(bucket: Bucket, store):
+    for number in range(3):
+        bucket.put(f"crowded/{number}", b"x")
+    with pytest.raises(ArtifactRefused, match="3 objects, more than 2"):
+        sync(bucket.access, bucket.uri("crowded/"), "digits", store, limits=Limits(files=2))
+
+
+def test_an_object_under_a_prefix_with_a_name_no_host_should_have_is_refused(bucket: Bucket, store):
+    bucket.put("odd/right\u202eleft", b"x")
+    with pytest.raises(ArtifactRefused, match="invisible"):
+        sync(bucket.access, bucket.uri("odd/"), "digits", store)
+    assert left_over(store) == []
+
+
 def test_a_prefix_that_changed_since_it_was_looked_at_is_refused(bucket: Bucket, store):
     bucket.put("growing/a", b"1")
     artifact = describe(bucket.access, bucket.uri("growing/"))
@@ -134,15 +165,17 @@ def test_a_prefix_that_changed_since_it_was_looked_at_is_refused(bucket: Bucket,
 
 
 def test_an_archive_with_another_checksum_than_expected_is_refused(bucket: Bucket, store):
-    import hashlib
-
     archive = packed(FILES)
     bucket.put("sum/model.tar.gz", archive)
     uri = bucket.uri("sum/model.tar.gz")
     with pytest.raises(ArtifactRefused, match="SHA-256"):
         sync(bucket.access, uri, "digits", store, expected_sha256="0" * 64)
     assert left_over(store) == []
-    assert sync(bucket.access, uri, "digits", store, expected_sha256=hashlib.sha256(archive).hexdigest())
+    proven = hashlib.sha256(archive).hexdigest()
+    reused = [
+        sync(bucket.access, uri, "digits", store, expected_sha256=proven).reused_bytes for _ in range(2)
+    ]
+    assert reused == [0, len(archive)]
     with pytest.raises(ArtifactRefused, match="SHA-256"):
         sync(bucket.access, uri, "digits", store, expected_sha256="0" * 64)
 
@@ -163,3 +196,10 @@ def test_keys_are_taken_as_they_are(bucket: Bucket, store, key):
     bucket.put(f"keys/{key}", b"content")
     release = sync(bucket.access, bucket.uri(f"keys/{key}"), "digits", store).release
     assert files_of(release.path) == {key.rpartition("/")[2]: b"content"}
+
+
+def test_a_key_that_is_no_plain_path_is_a_mistake_with_a_remedy(bucket: Bucket, store):
+    bucket.put("plain.bin", b"content")
+    artifact = replace(describe(bucket.access, bucket.uri("plain.bin")), uri=bucket.uri("a//plain.bin"))
+    with pytest.raises(ConfigurationError, match="rename the object"):
+        sync(bucket.access, artifact, "digits", store)

@@ -14,7 +14,13 @@ import pytest
 from hybrid_provider.artifacts.artifact import Artifact
 from hybrid_provider.artifacts.folder import FolderWriter, store_errors_explained
 from hybrid_provider.artifacts.store import ReleaseStore, created_of
-from hybrid_provider.exceptions import ArtifactChanged, InvalidName, ReleaseNotFound, StoreError
+from hybrid_provider.exceptions import (
+    ArtifactChanged,
+    ConfigurationError,
+    InvalidName,
+    ReleaseNotFound,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,7 +128,7 @@ def test_a_channel_names_a_release_until_it_is_pointed_elsewhere(store):
         store.release("digits", "candidate")
     with pytest.raises(ReleaseNotFound):
         store.point("digits", "candidate", "20260101T000000Z-000000000000")
-    with pytest.raises(StoreError, match="candidate, champion"):
+    with pytest.raises(ConfigurationError, match="candidate, champion"):
         store.point("digits", "../../evil", one.release_id)
 
 
@@ -143,10 +149,24 @@ def test_verify_names_each_file_that_is_not_as_it_was(store):
 
 
 def test_a_release_whose_manifest_is_gone_is_an_error_and_no_release(store):
+    other = add(store, {"m": b"other"}, created=datetime(2020, 1, 1, tzinfo=UTC)).manifest.text()
     release = add(store)
-    (store.root / "digits/manifests" / release.release_id).unlink()
-    with pytest.raises(StoreError, match="remove this folder"):
-        store.release("digits", "latest")
+    manifest = store.root / "digits/manifests" / release.release_id
+    for damage in (
+        manifest.unlink,
+        lambda: manifest.write_bytes(b"\xff"),
+        lambda: manifest.write_text(other),
+    ):
+        damage()
+        with pytest.raises(StoreError, match=f"remove {release.path} and sync again"):
+            store.release("digits", "latest")
+
+
+def test_a_folder_that_is_no_release_is_passed_over(store):
+    release = add(store)
+    (release.path.parent / "zzz-by-hand").mkdir()
+    assert store.release("digits", "latest") == release
+    assert store.releases("digits") == (release,)
 
 
 def test_provenance_is_kept_beside_the_release(store):

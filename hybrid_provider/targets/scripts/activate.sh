@@ -11,7 +11,7 @@ record() {
     sum=$(sha256sum <"manifests/$release")
     previous=$(field release_id)
     [ "$previous" != "$release" ] || previous=$(field previous)
-    cat >state.json.new <<END && flush && mv -f state.json.new state.json && flush
+    cat >state.json.new <<END && flush && mv -f state.json.new state.json
 {
   "model": "$model",
   "release_id": "$release",
@@ -32,11 +32,11 @@ undo() {
         phase "stuck $reason; and the link could not be set back"
         exit 1
     fi
-    rm -f .activation/pending
     if [ -n "$from" ] && ! reload; then
         phase "stuck $reason; the old release is linked again, but $why"
         exit 1
     fi
+    rm -f .activation/pending
     phase "reverted $reason"
     exit 0
 }
@@ -54,5 +54,6 @@ until [ -e ".activation/commit-$token" ]; do
     nap
 done
 record || undo "state.json could not be written"
+flush
 rm -f .activation/pending
 phase committed

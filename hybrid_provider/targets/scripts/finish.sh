@@ -13,5 +13,5 @@ for name in $(ls -1 releases 2>/dev/null | LC_ALL=C sort -r); do
 done
 rm -rf .staging .lease
 # What a failed first deploy leaves is nothing.
-rmdir "$PWD" 2>/dev/null
+rmdir releases manifests "$PWD" 2>/dev/null
 exit 0

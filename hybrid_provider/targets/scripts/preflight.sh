@@ -1,7 +1,8 @@
 # Answers with one line for each fault, or takes the lease and says what is here. Also takes `ttl`.
 faults=0
 fault() { say "fault $*"; faults=1; }
-for tool in flock ln mv readlink rm sed setsid sha256sum stat sync tar find tail; do
+tools='flock cat date find grep head id ln ls mkdir mv readlink rm rmdir sed setsid sha256sum sleep sort stat sync tail tar tr'
+for tool in $tools; do
     command -v "$tool" >/dev/null 2>&1 || fault "the program $tool is missing; install coreutils, util-linux, tar, or BusyBox"
 done
 out=$(mkdir -p -- "$base/$model" 2>&1) || fault "cannot make the folder $base/$model: $out"

@@ -3,21 +3,21 @@ cd -- "$base/$model" || fail "cannot enter $base/$model"
 fenced
 staging=.staging/$release-$epoch
 abandon() {
-    rm -rf "$staging" "$staging.log"
-    fail "$*"
+    rm -rf "$staging"
+    fail "$*; $free bytes were free"
 }
+free=$(($(stat -f -c '%a * %S' .)))
 rm -rf "$staging"
 mkdir -p "$staging/files" releases manifests || fail "cannot make $PWD/$staging"
 
 # -o: files belong to us and not to whoever owns them on the worker.
-tar -x -o -f - -C "$staging" 2>"$staging.log" ||
-    abandon "the stream did not unpack: $(tail -n 3 "$staging.log" | tr '\n' ' ')"
+out=$(tar -x -o -f - -C "$staging" 2>&1) || abandon "the stream did not unpack: $(printf '%s' "$out" | tail -n 3 | tr '\n' ' ')"
 
 # Each line: a file of a release that is here, a tab, and where it belongs in this one.
 tab=$(printf '\t')
 while IFS=$tab read -r from to; do
     case $to in */*) mkdir -p "$staging/files/${to%/*}" ;; esac
-    ln "releases/$from" "$staging/files/$to" 2>"$staging.log" || abandon "unlinkable: $from: $(cat "$staging.log")"
+    out=$(ln "releases/$from" "$staging/files/$to" 2>&1) || abandon "unlinkable: $out"
 done <"$staging/links"
 
 sum=$(sha256sum <"$staging/manifest")

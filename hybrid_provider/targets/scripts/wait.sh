@@ -1,16 +1,17 @@
 # Asks for `ask` (commit, revert or nothing) and waits up to `patience` seconds for one of the phases in `wanted`.
 cd -- "$base/$model" || fail "cannot enter $base/$model"
+fenced
 file=.activation/phase-$token
 [ -z "$ask" ] || printf '' >".activation/$ask-$token" || fail "cannot write in $PWD/.activation"
 end=$(($(ticks) + patience))
 while :; do
     phase= words=
     [ ! -f "$file" ] || read -r phase words <"$file"
-    case " $wanted " in *" ${phase:-none} "*) break ;; esac
+    case " $wanted " in *" ${phase:-starting} "*) break ;; esac
     # The lock is free: the script was killed, or never began.
     if lock 1; then
         [ ! -f "$file" ] || read -r phase words <"$file"
-        case " $wanted " in *" ${phase:-none} "*) break ;; esac
+        case " $wanted " in *" ${phase:-starting} "*) break ;; esac
         phase=none
         [ ! -f .activation/pending ] || phase=died
         break

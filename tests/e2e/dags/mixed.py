@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def choose_hyperparameters():
     return {"epochs": 5, "hidden": 16}
 
 
-def amazon_config(job, run_id):
+def amazon_config(job, run):
     """A config of the amazon operator that trains from the source and the data of the job before it."""
     import boto3
 
@@ -33,7 +34,7 @@ def amazon_config(job, run_id):
     keys = ("AlgorithmSpecification", "RoleArn", "InputDataConfig", "ResourceConfig", "StoppingCondition")
     return {
         **{key: described[key] for key in keys},
-        "TrainingJobName": f"{job[:40]}-again-{abs(hash(run_id)) % 10**6}",
+        "TrainingJobName": f"{job[:40]}-again-{zlib.crc32(run.encode())}",
         "HyperParameters": described["HyperParameters"],
         "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/mixed/jobs"},
     }
@@ -94,4 +95,5 @@ with DAG(
     report = PythonOperator(task_id="report", python_callable=serving, op_args=[deploy.output])
 
     data >> train >> seen >> config
+    again >> arrived
     sync >> listing

@@ -1,0 +1,101 @@
+"""One engine and one running stack for the whole layer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.compose.engine import Engine, engine
+from tests.compose.images import ROOT, build_standins
+from tests.servers import free_port
+
+# The one place that outlives a run: images and their layers, some gigabytes. Remove it at will.
+CACHE = Path(os.environ.get("HYBRID_COMPOSE_CACHE", "~/.cache/hybrid-provider/compose")).expanduser()
+FILE = ROOT / "docker-compose.airflow.yml"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The services of ``docker-compose.airflow.yml`` on an engine.
+
+    Attributes:
+        engine: Where they run.
+        port: Airflow's, on loopback.
+    """
+
+    engine: Engine
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Of the UI and the REST API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def compose(self, *arguments: str, given: str | None = None, check: bool = True) -> str:
+        """Run a compose command on the project's own file; its standard output."""
+        return self.engine.docker("compose", "--file", str(FILE), *arguments, given=given, check=check)
+
+    def containers(self) -> dict[str, dict]:
+        """Service to what compose tells of its container, ended ones included."""
+        lines = self.compose("ps", "--all", "--format", "json").splitlines()
+        return {each["Service"]: each for each in map(json.loads, lines)}
+
+    def explain(self) -> str:
+        """Every service's state and the end of its log, for the message of a failed test."""
+        states = self.compose("ps", "--all", check=False)
+        return f"{states}\n{self.compose('logs', '--no-color', '--tail', '60', check=False)}"
+
+    def password(self) -> str:
+        """Of the user admin, as the head of the file says to find it."""
+        return self.compose(
+            "exec", "-T", "api-server", "cat", "/var/lib/hybrid/secrets/admin_password"
+        ).strip()
+
+
+@pytest.fixture(scope="session")
+def docker_engine(tmp_path_factory):
+    """An engine that holds stand-ins of all images that the project's files name."""
+    scratch = tmp_path_factory.mktemp("engine")
+    with engine(CACHE, scratch) as running:
+        build_standins(running, scratch)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stack(docker_engine):
+    """The stack, started by the one command that the file names."""
+    port = free_port()
+    docker_engine.environment["AIRFLOW_PORT"] = str(port)
+    started = Stack(docker_engine, port)
+    # What an earlier, killed run may have left in the cache's engine.
+    started.compose("down", "--volumes", "--remove-orphans")
+    try:
+        up = subprocess.run(
+            ["docker", "compose", "--file", FILE, "--progress", "plain", "up", "--wait"],
+            env=docker_engine.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if up.returncode != 0:
+            pytest.fail(f"up --wait ended with {up.returncode}:\n{up.stderr[-4000:]}\n{started.explain()}")
+        yield started
+    finally:
+        started.compose("down", "--volumes", "--timeout", "10", check=False)
+
+
+@pytest.fixture
+def api(stack):
+    """A client of the REST API, logged in as admin."""
+    asked = httpx.post(
+        f"{stack.url}/auth/token", json={"username": "admin", "password": stack.password()}, timeout=30
+    )
+    headers = {"Authorization": f"Bearer {asked.raise_for_status().json()['access_token']}"}
+    with httpx.Client(base_url=f"{stack.url}/api/v2", headers=headers, timeout=30) as client:
+        yield client

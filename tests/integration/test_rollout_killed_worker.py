@@ -1,0 +1,116 @@
+"""A worker is killed (-9) in the middle of a switch; the hosts must end on one whole, proven release."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from hybrid_provider.targets.target import Placement
+from tests.integration.sshhosts import sshd
+from tests.integration.test_rollout import FAST, deploy
+from tests.integration.test_target_posix import order_of
+from tests.releases import make_release
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def host(tmp_path):
+    with sshd(tmp_path / "edge", "edge-0") as host:
+        yield host
+
+
+@pytest.fixture
+def first(tmp_path):
+    return make_release(tmp_path / "store", {"model.onnx": b"one" * 1000}, minute=0)
+
+
+@pytest.fixture
+def second(tmp_path):
+    return make_release(tmp_path / "store", {"model.onnx": b"two" * 1000}, minute=1)
+
+
+def killed_at(state, release, host, rollout_id, **policy):
+    """Deploy in a process of its own, and kill it as it enters ``state``."""
+    order = {
+        "release_id": release.release_id,
+        "manifest": release.manifest.text(),
+        "path": str(release.path),
+        "rollout": rollout_id,
+        "policy": {**FAST, **policy},
+        "hosts": [
+            {
+                "name": host.name,
+                "port": host.port,
+                "host_key": host.host_key,
+                "key_file": str(host.key_file),
+                "placement": asdict(host.placement),
+            }
+        ],
+    }
+    command = [sys.executable, "-m", "tests.integration.deploying_worker", json.dumps(order)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as worker:
+        for line in worker.stdout:
+            if f"{host.name}: {state}" in line:
+                worker.kill()
+                return
+    raise AssertionError(f"the worker never came to {state}")
+
+
+def wait_for_the_activation(host):
+    """Until the detached script has let go of the model's lock, which it holds from its start to its end."""
+    subprocess.run(["flock", host.model, "true"], check=True)
+
+
+@pytest.mark.parametrize(
+    "state", ["PREFLIGHT", "STAGING", "VERIFIED", "ACTIVATING", "PROBING", "SOAKING", "SUCCEEDED"]
+)
+async def test_the_retry_of_a_killed_deploy_continues_and_leaves_nothing_behind(host, first, second, state):
+    await deploy(first, [host], "r-1")
+    # Far from its own deadline: what the dead worker began is undone because the retry asks for it.
+    killed_at(state, second, host, "r-2", healthy_deadline=200, progress_deadline=300, min_healthy_time=1)
+    result = await deploy(second, [host], "r-2")
+    assert str(result.state) == "SUCCEEDED", result.reasons()
+    assert host.current == second.release_id
+    assert host.leftovers() == []
+    assert host.lock_is_free()
+    assert json.loads((host.model / "state.json").read_text())["previous"] == first.release_id
+
+
+async def test_without_a_retry_the_host_goes_back_by_itself_at_its_deadline(host, first, second):
+    await deploy(first, [host], "r-1")
+    killed_at("PROBING", second, host, "r-2", healthy_deadline=6, min_healthy_time=3)
+    wait_for_the_activation(host)
+    assert host.current == first.release_id
+    assert json.loads((host.model / "state.json").read_text())["release_id"] == first.release_id
+
+
+async def test_another_deploy_waits_for_its_turn(host, first, second):
+    await deploy(first, [host], "r-1")
+    killed_at("SOAKING", second, host, "r-2", healthy_deadline=200, progress_deadline=300, min_healthy_time=1)
+    result = await deploy(second, [host], "r-3")
+    assert [str(target.state) for target in result.targets] == ["LOCKED"]
+    assert "rollout r-2" in result.targets[0].error
+    assert result.retryable
+    await deploy(second, [host], "r-2")
+
+
+async def test_a_worker_that_was_thought_dead_cannot_act_any_more(host, first, second):
+    """The lease is fenced: the slow worker's epoch is over once a retry has taken its place."""
+    slow, retry = (host.target.open(Placement()) for _ in range(2))
+    order = order_of(second, "r-1")
+    await slow.preflight(order)
+    await retry.preflight(order)
+    try:
+        with pytest.raises(Exception, match="superseded"):
+            await slow.stage(order, lambda _: None)
+        assert host.current is None
+    finally:
+        await retry.finish(order)
+        await slow.close()
+        await retry.close()

@@ -1,0 +1,56 @@
+"""What docker-compose.airflow.yml promises by its text alone, no engine needed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.airflow.yml").read_text()
+SERVICES = yaml.safe_load(TEXT)["services"]
+STANDINS = yaml.safe_load((ROOT / "tests" / "compose" / "standins" / "compose.yml").read_text())["services"]
+SECRET = re.compile(r"PASSWORD|SECRET|KEY|SQL_ALCHEMY_CONN|BROKER_URL")
+
+
+def test_nothing_is_published_but_on_loopback():
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_service_has_a_secret_or_a_default_password_in_its_environment(name):
+    given = {key: value for key, value in SERVICES[name].get("environment", {}).items() if SECRET.search(key)}
+
+    assert all(key.endswith(("_CMD", "_FILE")) or value.endswith(":-}") for key, value in given.items()), (
+        given
+    )
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_has_a_health_check_or_is_waited_for_until_it_ended(name):
+    waited_for = any(
+        service.get("depends_on", {}).get(name) == {"condition": "service_completed_successfully"}
+        for service in SERVICES.values()
+    )
+
+    assert ("healthcheck" in SERVICES[name]) != waited_for
+
+
+def test_every_image_that_is_not_built_here_has_a_stand_in_of_the_same_name():
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    built = {service["image"] for service in SERVICES.values() if "build" in service}
+    pulled = {service["image"] for service in SERVICES.values()} - built
+    bases = set(re.findall(r"^ARG \w+_IMAGE=(\S+)$", dockerfile, re.MULTILINE))
+
+    assert {standin["image"] for standin in STANDINS.values()} == pulled | bases
+
+
+def test_the_image_of_airflow_is_the_release_that_the_constraints_pin():
+    pinned = re.search(r"^apache-airflow==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
+
+    assert f"apache/airflow:slim-{pinned}-python" in (ROOT / "Dockerfile").read_text()
