@@ -66,6 +66,7 @@ def test_a_run_asked_for_through_the_rest_api_turns_green(place, airflow, api):
         if time.monotonic() > deadline:
             pytest.fail("the DAG processor did not find hybrid_retrain")
         time.sleep(0.5)
+    api.patch("/dags/hybrid_retrain", json={"is_paused": False}).raise_for_status()
     asked = api.post(
         "/dags/hybrid_retrain/dagRuns",
         json={"logical_date": None, "conf": CONF | {"hyperparameters": {"epochs": 22}}},
