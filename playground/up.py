@@ -39,7 +39,9 @@ def main() -> int:
             style="red",
         )
         return 1
-    signal.signal(signal.SIGTERM, interrupt)
+    # Also SIGINT: a shell starts background jobs with it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     console.print("Starting the embedded cloud, the hosts and Airflow; about half a minute …")
     try:
         with (
