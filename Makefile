@@ -1,7 +1,7 @@
 # Every command of the project; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-integration test-e2e test-compose lint format build constraints clean
+.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-compose lint format build constraints clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -24,10 +24,13 @@ demo: .venv/.play  ## Run the main job: train, sync, deploy, a second release, a
 up: .venv/.play  ## Start Airflow's UI with the embedded cloud and hosts, until Ctrl-C
 	@$(BIN)/python -m playground.up --port $(PORT)
 
-test: test-unit test-integration test-e2e  ## Run all tests
+test: test-unit test-simulation test-integration test-e2e  ## Run all tests
 
 test-unit: .venv/.dev  ## Run the unit tests: no network, no Airflow database
 	$(PYTEST) tests/unit
+
+test-simulation: .venv/.dev  ## Run the rollout engine under virtual time, with targets that fail at every step
+	$(PYTEST) tests/simulation
 
 test-integration: .venv/.dev  ## Run the tests against real servers: S3, sshd, the emulator
 	$(PYTEST) tests/integration

@@ -144,6 +144,7 @@ class Emulator:
             self.environment = self._make_environment(ports, s3=ports.aws if seaweedfs is None else ports.s3)
             self.hosts = on_premises.make_hosts(self.folder, self._address, ports, model=self._model)
             programs = Programs()
+            running.callback(object_store.remove_sockets, ports.s3)
             running.callback(programs.end)
             self._start_parts(running, programs, ports, seaweedfs)
             self._running = running.pop_all()
@@ -169,7 +170,6 @@ class Emulator:
                 pool.submit(self._start_sagemaker, running, ports.sagemaker),
             ]
             if seaweedfs is not None:
-                running.callback(object_store.remove_sockets, ports.s3)
                 starting.append(pool.submit(self._start_s3, programs, seaweedfs, ports.s3))
             if self._model is not None:
                 starting.append(
