@@ -34,29 +34,34 @@ class Sleep:
         seconds = container.request.get("HyperParameters", {}).get("seconds")
         self._seconds = None if seconds is None else float(seconds)
         self._woken = threading.Event()
+        self._terminated = False
         self._over = threading.Event()
 
     @property
     def stdout(self) -> Iterator[bytes]:
         """Two lines, the second after it has slept."""
         yield b"sleeping\n"
-        if not self._woken.wait(self._seconds):
+        self._woken.wait(self._seconds)
+        if not self._terminated:
             yield b"slept\n"
         self._over.set()
 
     def wait(self, seconds: float | None = None) -> int | None:
-        """0 if nothing woke it."""
+        """0 if it slept as long as it should."""
         if not self._over.wait(seconds):
             return None
-        return _TERMINATED if self._woken.is_set() else 0
+        return _TERMINATED if self._terminated else 0
+
+    def wake(self) -> None:
+        """It has slept long enough: its job completes."""
+        self._woken.set()
 
     def terminate(self) -> None:
-        """Wake it."""
+        """It ends before its time."""
+        self._terminated = not self._over.is_set()
         self._woken.set()
 
     def end(self) -> int:
-        """Wake it, if it sleeps still."""
-        if self._over.is_set():
-            return 0
-        self._woken.set()
-        return _TERMINATED
+        """End it, if it sleeps still."""
+        self.terminate()
+        return _TERMINATED if self._terminated else 0
