@@ -3,8 +3,8 @@
     a new model.tar.gz under the prefix ──► arrived ──► sync ──► deploy
     watched by the triggerer                            store    hosts, in waves
 
-The triggerer looks under the prefix every ten seconds; each artifact fires one event of the asset, also if the
-triggerer is restarted meanwhile. If several arrive while a run is going on, the next run takes the newest.
+The triggerer looks under the prefix every ten seconds; each artifact fires one event of the asset, also if
+the triggerer is restarted meanwhile. If several arrive during a run, the next one takes the newest.
 The connections are those of ``hybrid_retrain``.
 """
 
@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
+from airflow.sdk.exceptions import AirflowFailException
 
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.sync import ModelArtifactSyncOperator
@@ -45,13 +46,13 @@ with DAG(
     doc_md=__doc__,
 ):
 
-    @task
-    def arrived(triggering_asset_events: Any = None) -> dict[str, Any]:
+    @task(multiple_outputs=False)
+    def arrived(triggering_asset_events: dict[Asset, list[Any]] | None = None) -> dict[str, Any]:
         """The newest of the artifacts whose arrival started this run."""
-        events = triggering_asset_events[artifact]
-        return max(
-            (event.extra["payload"]["artifact"] for event in events), key=lambda one: one["last_modified"]
-        )
+        if not triggering_asset_events:
+            raise AirflowFailException("no artifact arrived; copy one under the prefix to start a run")
+        artifacts = [event.extra["payload"]["artifact"] for event in triggering_asset_events[artifact]]
+        return max(artifacts, key=lambda one: one["last_modified"])
 
     sync = ModelArtifactSyncOperator(task_id="sync", model_name=MODEL, artifact=arrived())
     deploy = OnPremDeployOperator(
@@ -59,5 +60,5 @@ with DAG(
         model_name=MODEL,
         release=sync.output,
         targets=["edge_01", "edge_02"],
-        policy={"waves": [1, "100%"], "bake_time": 60},
+        policy={"waves": [1, "100%"], "bake_time": 30},
     )

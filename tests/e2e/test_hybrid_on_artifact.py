@@ -51,7 +51,11 @@ def test_each_artifact_that_arrives_starts_one_run_also_across_a_restart_of_the_
         return f"s3://{BUCKET}/{key}"
 
     def fired():
-        events = api.get("/assets/events", params={"limit": 100}).raise_for_status().json()["asset_events"]
+        answer = api.get("/assets/events", params={"limit": 100})
+        if answer.status_code == 500:
+            # Airflow 3.3.2 cannot show an event while a run that it created is queued and has no start.
+            return []
+        events = answer.raise_for_status().json()["asset_events"]
         payloads = [event["extra"].get("payload") for event in events]
         return sorted(payload["artifact"]["uri"] for payload in payloads if payload)
 
