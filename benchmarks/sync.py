@@ -2,8 +2,8 @@
 
 ``seed`` is what people write first (``aws s3 cp``, ``sha256sum``, ``tar xzf``). ``fastest_unproven`` is the
 fastest that proves nothing (``s5cmd cp``, then ``igzip | tar``). Each is a process of its own, its start
-included, and ends when everything is on the disk (``sync -f``). The server is real, on loopback; each number is
-the median.
+included, and ends when everything is on the disk (``sync -f``). The server is real, on loopback; each number
+is the median.
 
 Run it with ``make bench-sync``, or ``python benchmarks/sync.py --help``. The last line is JSON.
 """

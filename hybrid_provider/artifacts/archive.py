@@ -12,7 +12,7 @@ from hybrid_provider.artifacts.tar import read_tar
 from hybrid_provider.exceptions import ArtifactRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from hybrid_provider.artifacts.folder import FolderWriter
 
@@ -41,7 +41,13 @@ class Limits:
 
 
 def unpack(
-    name: str, packed_bytes: int, chunks: Iterator[memoryview], writer: FolderWriter, limits: Limits
+    name: str,
+    packed_bytes: int,
+    chunks: Iterator[memoryview],
+    writer: FolderWriter,
+    limits: Limits,
+    *,
+    stop: Callable[[], None] | None = None,
 ) -> None:
     """Write what an object holds.
 
@@ -51,6 +57,7 @@ def unpack(
         chunks: Its bytes, in order.
         writer: Takes the files.
         limits: What it may unpack to.
+        stop: Ends the wait for the next chunk, from another thread.
 
     Raises:
         ArtifactRefused: The archive is damaged, or must not be unpacked; the message names the member.
@@ -58,7 +65,7 @@ def unpack(
     if name.lower().endswith(_NOT_YET):
         raise ArtifactRefused(f"{name}: archives of this form are not read; pack it as .tar.gz")
     if name.lower().endswith(_GZIP_TAR):
-        inflated = run_ahead(gunzip(chunks), batch=4, batches=4)
+        inflated = run_ahead(gunzip(chunks), batch=4, batches=4, stop=stop)
         try:
             _untar(inflated, packed_bytes, writer, limits)
         finally:

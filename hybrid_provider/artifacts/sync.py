@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.archive import Limits, unpack
 from hybrid_provider.artifacts.artifact import Artifact
 from hybrid_provider.artifacts.folder import FolderWriter, free_bytes, store_errors_explained
-from hybrid_provider.artifacts.progress import Progress
+from hybrid_provider.artifacts.progress import Counter, Progress
 from hybrid_provider.artifacts.s3 import S3Location, StoredObject, artifact_of, describe, stored_objects
-from hybrid_provider.artifacts.transfer import TransferPolicy, read_parts
+from hybrid_provider.artifacts.transfer import Arrived, Download, Part, TransferPolicy, parts_of
 from hybrid_provider.exceptions import ArtifactChanged, ArtifactRefused, ConfigurationError, StoreError
 from hybrid_provider.names import checked_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
+    from hybrid_provider.artifacts.folder import NewFile
     from hybrid_provider.artifacts.manifest import Manifest
     from hybrid_provider.artifacts.release import Release
     from hybrid_provider.artifacts.store import ReleaseStore
-    from hybrid_provider.artifacts.transfer import Part
     from hybrid_provider.aws import AwsAccess
 
 _SHA256 = frozenset("0123456789abcdef")
@@ -67,7 +66,7 @@ def sync(
         source: The artifact, or a URI of what is there now.
         model: The model's name; the call waits while another process syncs the same model.
         store: Where the release goes.
-        progress: Called as each part has come, for some archives on another thread.
+        progress: Called as bytes come, and each second in which none do; for some archives on another thread.
         expected_sha256: Of the object's bytes as they are in the cloud; 64 hex digits.
         created: The release's date; the artifact's own where None.
         provenance: Further facts to keep with the release: plain values, no secrets.
@@ -163,57 +162,70 @@ class _Fetch:
         return objects
 
     def _receive(self, objects: Sequence[StoredObject], folder: Path) -> Manifest:
-        with (
-            FolderWriter(folder) as writer,
-            closing(read_parts(self.access, objects, self.transfer)) as parts,
-        ):
-            counted = self._counted(parts)
+        with FolderWriter(folder) as writer:
             if self.artifact.is_prefix:
-                self._receive_prefix(objects, counted, writer)
+                self._receive_prefix(objects, writer)
             else:
-                self._receive_object((body for _, body in counted), writer)
+                self._receive_object(objects, writer)
             return writer.seal()
 
-    def _receive_prefix(
-        self,
-        objects: Sequence[StoredObject],
-        parts: Iterator[tuple[Part, memoryview]],
-        writer: FolderWriter,
-    ) -> None:
+    def _receive_prefix(self, objects: Sequence[StoredObject], writer: FolderWriter) -> None:
+        """Write each part where it belongs as it comes, and hash it in its turn."""
         prefix = S3Location.parse(self.artifact.uri).key
-        for item in objects:
-            writer.write(item.location.key.removeprefix(prefix), _bodies_of(item, parts))
+        files: dict[StoredObject, NewFile] = {}
 
-    def _receive_object(self, bodies: Iterator[memoryview], writer: FolderWriter) -> None:
+        def begun(parts: Iterable[Part]) -> Iterator[Part]:
+            for part in parts:
+                if part.start == 0:
+                    files[part.item] = writer.begin(part.item.location.key.removeprefix(prefix))
+                yield part
+
+        def land(arrived: Arrived) -> None:
+            offset = arrived.part.start
+            for chunk in arrived.chunks:
+                files[arrived.part.item].put(offset, chunk)
+                offset += len(chunk)
+
+        parts = begun(parts_of(objects, self.transfer.part_bytes))
+        with self._download(objects, parts, landing=land) as download:
+            for arrived in download:
+                file = files[arrived.part.item]
+                for chunk in arrived.chunks:
+                    file.hash(chunk)
+                if arrived.part.end == arrived.part.item.size_bytes:
+                    writer.finish(files.pop(arrived.part.item))
+
+    def _receive_object(self, objects: Sequence[StoredObject], writer: FolderWriter) -> None:
         sha256 = hashlib.sha256()
-        if self.expected_sha256 is not None:
-            bodies = _hashed(bodies, sha256)
         name = self.artifact.uri.rpartition("/")[2]
-        unpack(name, self.artifact.size_bytes, bodies, writer, self.limits)
+        with self._download(objects, parts_of(objects, self.transfer.part_bytes)) as download:
+            bodies = (chunk for arrived in download for chunk in arrived.chunks)
+            if self.expected_sha256 is not None:
+                bodies = _hashed(bodies, sha256)
+            unpack(name, self.artifact.size_bytes, bodies, writer, self.limits, stop=download.stop)
         if self.expected_sha256 is not None and sha256.hexdigest() != self.expected_sha256:
             raise ArtifactRefused(
                 f"{self.artifact.uri} has SHA-256 {sha256.hexdigest()}, not {self.expected_sha256}; "
                 "it is not the artifact that was expected"
             )
 
-    def _counted(self, parts: Iterable[tuple[Part, memoryview]]) -> Iterator[tuple[Part, memoryview]]:
-        begun = time.monotonic()
-        done_bytes = 0
-        for part, body in parts:
-            done_bytes += len(body)
-            if self.progress is not None:
-                self.progress(Progress(done_bytes, self.artifact.size_bytes, time.monotonic() - begun))
-            yield part, body
+    def _download(
+        self,
+        objects: Sequence[StoredObject],
+        parts: Iterable[Part],
+        landing: Callable[[Arrived], None] | None = None,
+    ) -> Download:
+        return Download(
+            self.access,
+            objects[0].location.bucket,
+            parts,
+            self.transfer,
+            landing=landing,
+            on_bytes=Counter(self.artifact.size_bytes, self.progress).add if self.progress else None,
+        )
 
 
-def _bodies_of(item: StoredObject, parts: Iterator[tuple[Part, memoryview]]) -> Iterator[memoryview]:
-    for part, body in parts:
-        yield body
-        if part.end == item.size_bytes:
-            return
-
-
-def _hashed(bodies: Iterable[memoryview], sha256: hashlib._Hash) -> Iterator[memoryview]:
+def _hashed(bodies: Iterable[memoryview], sha256: hashlib._Hash) -> Generator[memoryview, None, None]:
     for body in bodies:
         sha256.update(body)
         yield body
