@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from hybrid_provider.artifacts.archive import Limits, unpack
 from hybrid_provider.artifacts.artifact import Artifact
 from hybrid_provider.artifacts.folder import FolderWriter, free_bytes, store_errors_explained
+from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
 from hybrid_provider.artifacts.progress import Counter, Progress
-from hybrid_provider.artifacts.s3 import S3Location, StoredObject, artifact_of, describe, stored_objects
+from hybrid_provider.artifacts.reading import describe, stored_objects
 from hybrid_provider.artifacts.transfer import Arrived, Download, Part, TransferPolicy, parts_of
 from hybrid_provider.exceptions import ArtifactChanged, ArtifactRefused, ConfigurationError, StoreError
 from hybrid_provider.names import checked_name
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 
     from hybrid_provider.artifacts.folder import NewFile
     from hybrid_provider.artifacts.manifest import Manifest
+    from hybrid_provider.artifacts.reading import Access
     from hybrid_provider.artifacts.release import Release
     from hybrid_provider.artifacts.store import ReleaseStore
-    from hybrid_provider.aws import AwsAccess
 
 _SHA256 = frozenset("0123456789abcdef")
 _SHA256_DIGITS = 64
@@ -47,7 +48,7 @@ class SyncResult:
 
 
 def sync(
-    access: AwsAccess,
+    access: Access,
     source: Artifact | str,
     model: str,
     store: ReleaseStore,
@@ -62,7 +63,7 @@ def sync(
     """Bring an artifact into the store; one that is there already is not read again.
 
     Args:
-        access: The AWS account that holds it.
+        access: The account that holds it.
         source: The artifact, or a URI of what is there now.
         model: The model's name; the call waits while another process syncs the same model.
         store: Where the release goes.
@@ -80,8 +81,8 @@ def sync(
     begun = time.monotonic()
     checked_name("model", model)
     expected_sha256 = None if expected_sha256 is None else _checked_sha256(expected_sha256)
-    artifact = source if isinstance(source, Artifact) else describe(access, source)
     transfer = transfer or TransferPolicy()
+    artifact = source if isinstance(source, Artifact) else describe(access, source, transfer)
     fetch = _Fetch(access, artifact, expected_sha256, progress, limits or Limits(), transfer)
     release = known = store.find(model, artifact, archive_sha256=expected_sha256)
     if release is None:
@@ -100,7 +101,7 @@ def sync(
 class _Fetch:
     """One artifact on its way into a store."""
 
-    access: AwsAccess
+    access: Access
     artifact: Artifact
     expected_sha256: str | None
     progress: Callable[[Progress], None] | None
@@ -134,7 +135,7 @@ class _Fetch:
 
     def _objects(self) -> Sequence[StoredObject]:
         """The objects to read, each pinned to what it was when the artifact was looked at."""
-        location = S3Location.parse(self.artifact.uri)
+        location = Location.parse(self.artifact.uri)
         if not location.is_prefix:
             return [
                 StoredObject(
@@ -149,7 +150,7 @@ class _Fetch:
             raise ConfigurationError(
                 f"{location}: expected_sha256 is of one object, this is a prefix of objects"
             )
-        objects = stored_objects(self.access, location)
+        objects = stored_objects(self.access, location, self.transfer)
         if len(objects) > self.limits.files:
             raise ArtifactRefused(
                 f"{location} holds {len(objects)} objects, more than {self.limits.files}; "
@@ -171,7 +172,7 @@ class _Fetch:
 
     def _receive_prefix(self, objects: Sequence[StoredObject], writer: FolderWriter) -> None:
         """Write each part where it belongs as it comes, and hash it in its turn."""
-        prefix = S3Location.parse(self.artifact.uri).key
+        prefix = Location.parse(self.artifact.uri).key
         files: dict[StoredObject, NewFile] = {}
 
         def begun(parts: Iterable[Part]) -> Iterator[Part]:
@@ -217,7 +218,7 @@ class _Fetch:
     ) -> Download:
         return Download(
             self.access,
-            objects[0].location.bucket,
+            objects[0].location,
             parts,
             self.transfer,
             landing=landing,

@@ -12,7 +12,8 @@ from botocore.config import Config
 from hybrid_provider.artifacts import bucket as buckets
 from hybrid_provider.artifacts.ahead import run_ahead
 from hybrid_provider.artifacts.bucket import open_bucket
-from hybrid_provider.artifacts.s3 import S3Location, StoredObject
+from hybrid_provider.artifacts.objects import StoredObject
+from hybrid_provider.artifacts.s3 import S3Location
 from hybrid_provider.artifacts.transfer import TransferPolicy, parts_of
 from hybrid_provider.aws import AwsAccess
 from hybrid_provider.exceptions import ConfigurationError
