@@ -22,6 +22,8 @@ FOLDER_MODE = 0o755
 # One fsync waits for one commit of the file system's journal; many at once share it.
 _SYNCS_AT_ONCE = 16
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# The file system's own limits on hard links, or none at all.
+_NO_LINK = frozenset({errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS})
 _REMEDIES = {
     errno.ENOSPC: "free space there",
     errno.EDQUOT: "raise the quota of the worker's user, or free space there",
@@ -106,6 +108,36 @@ class FolderWriter:
         os.fchmod(file.descriptor, FILE_MODE)  # whatever the worker's umask is
         return file
 
+    def adopt(self, path: str, source: Path, sha256: str) -> bool:
+        """Take a file that is on this disk already: a hard link, or a copy where none can be made.
+
+        Args:
+            path: As of :meth:`write`; errors as there.
+            source: The file; it is read to its end first.
+            sha256: What it must have.
+
+        Returns:
+            Whether it is there and has it; if not, nothing was done.
+        """
+        checked_path(path)
+        if not _has_sha256(source, sha256):
+            return False
+        try:
+            self._take(path)
+            os.link(source, self.root / path, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            self._copy(path, source)
+        self._synced.append(self._syncing.submit(sync_to_disk, self.root / path))
+        self._files.append(ManifestFile(path, source.stat().st_size, sha256))
+        return True
+
+    def _copy(self, path: str, source: Path) -> None:
+        with source.open("rb") as old, (self.root / path).open("xb") as new:
+            os.fchmod(new.fileno(), FILE_MODE)
+            shutil.copyfileobj(old, new)
+
     def finish(self, file: NewFile) -> None:
         """Take a file as complete: all its bytes were put and hashed."""
         del self._open[file.path]
@@ -143,6 +175,15 @@ class FolderWriter:
         (self.root / folder).mkdir(FOLDER_MODE, exist_ok=True)
         (self.root / folder).chmod(FOLDER_MODE)
         self._folders[folder] = None
+
+
+def _has_sha256(path: Path, sha256: str) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - pathlib opens no descriptors
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 def sync_to_disk(path: Path) -> None:

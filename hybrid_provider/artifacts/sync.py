@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,15 @@ from hybrid_provider.artifacts.folder import FolderWriter, free_bytes, store_err
 from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
 from hybrid_provider.artifacts.progress import Counter, Progress
 from hybrid_provider.artifacts.reading import describe, stored_objects
+from hybrid_provider.artifacts.reuse import (
+    OBJECTS,
+    Journal,
+    KnownFiles,
+    journal_beside,
+    kept_for_a_retry,
+    leftover_of,
+    objects_read,
+)
 from hybrid_provider.artifacts.transfer import Arrived, Download, Part, TransferPolicy, parts_of
 from hybrid_provider.exceptions import ArtifactChanged, ArtifactRefused, ConfigurationError, StoreError
 from hybrid_provider.names import checked_name
@@ -39,12 +50,14 @@ class SyncResult:
     Attributes:
         release: The release, which is in the store now.
         seconds: How long it took.
-        reused_bytes: How many of the artifact's bytes did not have to be read, since the store had them.
+        reused_bytes: How many of the artifact's bytes did not have to be fetched, since the store had them.
+        read_bytes: How many were fetched.
     """
 
     release: Release
     seconds: float
     reused_bytes: int
+    read_bytes: int
 
 
 def sync(
@@ -84,16 +97,21 @@ def sync(
     transfer = transfer or TransferPolicy()
     artifact = source if isinstance(source, Artifact) else describe(access, source, transfer)
     fetch = _Fetch(access, artifact, expected_sha256, progress, limits or Limits(), transfer)
-    release = known = store.find(model, artifact, archive_sha256=expected_sha256)
+    release = store.find(model, artifact, archive_sha256=expected_sha256)
+    reused_bytes = artifact.size_bytes
     if release is None:
         with store.locked(model):
             # Another process may have brought it while this one waited.
-            known = store.find(model, artifact, archive_sha256=expected_sha256)
-            release = known or fetch.into(store, model, created or artifact.last_modified, provenance or {})
+            release = store.find(model, artifact, archive_sha256=expected_sha256)
+            if release is None:
+                release, reused_bytes = fetch.into(
+                    store, model, created or artifact.last_modified, provenance or {}
+                )
     return SyncResult(
         release=release,
         seconds=time.monotonic() - begun,
-        reused_bytes=artifact.size_bytes if known else 0,
+        reused_bytes=reused_bytes,
+        read_bytes=artifact.size_bytes - reused_bytes,
     )
 
 
@@ -110,23 +128,40 @@ class _Fetch:
 
     def into(
         self, store: ReleaseStore, model: str, created: datetime, provenance: Mapping[str, object]
-    ) -> Release:
-        """Read it, and add it to the store; the caller holds the model's lock."""
+    ) -> tuple[Release, int]:
+        """Read it, and add it to the store; the release, and how many bytes were on the disk already.
+
+        The caller holds the model's lock.
+        """
         objects = self._objects()
-        with store.staging(model) as folder, store_errors_explained(folder, self.artifact.size_bytes):
-            self._require_space(folder)
-            return store.add(
+        if self.artifact.is_prefix:
+            prefix = Location.parse(self.artifact.uri).key
+            provenance = {**provenance, OBJECTS: objects_read(objects, prefix)}
+        with ExitStack() as stack:
+            leftover = stack.enter_context(leftover_of(store.root / model / ".staging"))
+            folder = stack.enter_context(store.staging(model))
+            stack.enter_context(store_errors_explained(folder, self.artifact.size_bytes))
+            if self.artifact.is_prefix:
+                stack.enter_context(kept_for_a_retry(folder.parent, leftover))
+                manifest, reused_bytes = self._receive_prefix(
+                    objects, folder, KnownFiles(store, model, leftover)
+                )
+            else:
+                shutil.rmtree(leftover, ignore_errors=True)
+                manifest, reused_bytes = self._receive_object(objects, folder), 0
+            release = store.add(
                 model,
                 folder,
-                self._receive(objects, folder),
+                manifest,
                 created=created,
                 artifact=self.artifact,
                 archive_sha256=self.expected_sha256,
                 provenance=provenance,
             )
+            return release, reused_bytes
 
-    def _require_space(self, folder: Path) -> None:
-        free, needed = free_bytes(folder), self.artifact.size_bytes
+    def _require_space(self, folder: Path, needed: int) -> None:
+        free = free_bytes(folder)
         if free < needed:
             raise StoreError(
                 f"{folder}: {free} bytes free, more than {needed} needed for "
@@ -162,17 +197,29 @@ class _Fetch:
             )
         return objects
 
-    def _receive(self, objects: Sequence[StoredObject], folder: Path) -> Manifest:
-        with FolderWriter(folder) as writer:
-            if self.artifact.is_prefix:
-                self._receive_prefix(objects, writer)
-            else:
-                self._receive_object(objects, writer)
-            return writer.seal()
-
-    def _receive_prefix(self, objects: Sequence[StoredObject], writer: FolderWriter) -> None:
-        """Write each part where it belongs as it comes, and hash it in its turn."""
+    def _receive_prefix(
+        self, objects: Sequence[StoredObject], folder: Path, known: KnownFiles
+    ) -> tuple[Manifest, int]:
+        """Link what is on the disk already, and read the rest."""
         prefix = Location.parse(self.artifact.uri).key
+        with FolderWriter(folder) as writer, journal_beside(folder) as journal:
+            missing = []
+            for item in objects:
+                path, file = item.location.key.removeprefix(prefix), known.find(item)
+                if file is not None and writer.adopt(path, file.path, file.sha256):
+                    journal.add(item, path, file.sha256)
+                else:
+                    missing.append(item)
+            missing_bytes = sum(item.size_bytes for item in missing)
+            self._require_space(folder, missing_bytes)
+            if missing:
+                self._receive_files(missing, prefix, writer, journal)
+            return writer.seal(), self.artifact.size_bytes - missing_bytes
+
+    def _receive_files(
+        self, objects: Sequence[StoredObject], prefix: str, writer: FolderWriter, journal: Journal
+    ) -> None:
+        """Write each part where it belongs as it comes, and hash it in its turn."""
         files: dict[StoredObject, NewFile] = {}
 
         def begun(parts: Iterable[Part]) -> Iterator[Part]:
@@ -190,25 +237,31 @@ class _Fetch:
         parts = begun(parts_of(objects, self.transfer.part_bytes))
         with self._download(objects, parts, landing=land) as download:
             for arrived in download:
-                file = files[arrived.part.item]
+                item, file = arrived.part.item, files[arrived.part.item]
                 for chunk in arrived.chunks:
                     file.hash(chunk)
-                if arrived.part.end == arrived.part.item.size_bytes:
-                    writer.finish(files.pop(arrived.part.item))
+                if arrived.part.end == item.size_bytes:
+                    writer.finish(files.pop(item))
+                    journal.add(item, file.path, file.sha256.hexdigest())
 
-    def _receive_object(self, objects: Sequence[StoredObject], writer: FolderWriter) -> None:
+    def _receive_object(self, objects: Sequence[StoredObject], folder: Path) -> Manifest:
+        self._require_space(folder, self.artifact.size_bytes)
         sha256 = hashlib.sha256()
         name = self.artifact.uri.rpartition("/")[2]
-        with self._download(objects, parts_of(objects, self.transfer.part_bytes)) as download:
+        with (
+            FolderWriter(folder) as writer,
+            self._download(objects, parts_of(objects, self.transfer.part_bytes)) as download,
+        ):
             bodies = (chunk for arrived in download for chunk in arrived.chunks)
             if self.expected_sha256 is not None:
                 bodies = _hashed(bodies, sha256)
             unpack(name, self.artifact.size_bytes, bodies, writer, self.limits, stop=download.stop)
-        if self.expected_sha256 is not None and sha256.hexdigest() != self.expected_sha256:
-            raise ArtifactRefused(
-                f"{self.artifact.uri} has SHA-256 {sha256.hexdigest()}, not {self.expected_sha256}; "
-                "it is not the artifact that was expected"
-            )
+            if self.expected_sha256 is not None and sha256.hexdigest() != self.expected_sha256:
+                raise ArtifactRefused(
+                    f"{self.artifact.uri} has SHA-256 {sha256.hexdigest()}, not {self.expected_sha256}; "
+                    "it is not the artifact that was expected"
+                )
+            return writer.seal()
 
     def _download(
         self,
@@ -216,13 +269,14 @@ class _Fetch:
         parts: Iterable[Part],
         landing: Callable[[Arrived], None] | None = None,
     ) -> Download:
+        total_bytes = sum(item.size_bytes for item in objects)
         return Download(
             self.access,
             objects[0].location,
             parts,
             self.transfer,
             landing=landing,
-            on_bytes=Counter(self.artifact.size_bytes, self.progress).add if self.progress else None,
+            on_bytes=Counter(total_bytes, self.progress).add if self.progress else None,
         )
 
 

@@ -143,11 +143,12 @@ def _run(context: Context) -> Mapping[str, str]:
 
 def _summary(result: SyncResult) -> str:
     release = result.release
-    how = (
-        f"was in the store already ({result.seconds * 1000:.0f} ms)"
-        if result.reused_bytes
-        else f"synced and verified in {result.seconds:.1f} s"
-    )
+    if result.read_bytes == 0:
+        how = f"was in the store already ({result.seconds * 1000:.0f} ms)"
+    else:
+        how = f"synced and verified in {result.seconds:.1f} s"
+        if result.reused_bytes:
+            how += f", {in_units(result.reused_bytes)} of it from this disk"
     return (
         f"Release {release.release_id} {how}: {len(release.manifest.files)} files, "
         f"{in_units(release.manifest.size_bytes)}, digest {release.digest[:12]}, in {release.path}"
