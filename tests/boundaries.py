@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import threading
 from collections import Counter
@@ -34,6 +35,7 @@ class Boundaries:
         self._servers: list[ThreadingHTTPServer] = []
         self._counts: Counter[str] = Counter()
         self.calls: list[tuple[str, int]] = []
+        self.scopes: set[tuple[str, str]] = set()
         self.stores: dict[str, dict[str, Any]] = {}
         self.pid = 0
         self.crash_at: Boundary | None = None
@@ -49,6 +51,7 @@ class Boundaries:
         """Begin to count anew."""
         self._counts.clear()
         self.calls.clear()
+        self.scopes.clear()
         self.crash_at = crash_at
 
     def close(self) -> None:
@@ -90,6 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         body = self._body()
         call = self._call()
+        scope = re.search(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", self.headers.get("Authorization", ""))
+        if scope:
+            self.boundaries.scopes.add((scope[2], scope[1]))
         occurrence = self.boundaries.counted(call)
         if self.boundaries.at(call, "before", occurrence):
             self.close_connection = True

@@ -32,12 +32,13 @@ class RemoteStore:
 
 def attempt(task: dict[str, Any]) -> None:
     """One try of the task, in this process."""
-    from tests.training_stage import Instance, train
+    from tests.training_stage import Instance, train, train_with_amazon
 
     os.environ.update(task["environment"])
     instance = Instance(run_id=task["run_id"], try_number=task["try_number"], max_tries=task["max_tries"])
     instance.store = RemoteStore(f"{task['store_url']}/{task['run_id']}")  # type: ignore[assignment]
-    say(f"ok {json.dumps(instance.attempt(train(**task['arguments'])))}")
+    operator = (train_with_amazon if task.get("amazon") else train)(**task["arguments"])
+    say(f"ok {json.dumps(instance.attempt(operator), default=str)}")
 
 
 def say(line: str) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -14,8 +10,7 @@ import pytest
 from hybrid_provider.emulator import Emulator
 from tests.boundaries import Boundaries, Boundary
 from tests.training_stage import BUCKET, Puppets, environment
-
-ROOT = Path(__file__).parents[2]
+from tests.training_worker import Worker
 
 
 @pytest.fixture(scope="module")
@@ -32,47 +27,11 @@ def boundaries(cloud):
     between.close()
 
 
-class Worker:
-    """Runs tries of tasks, each in a process of its own."""
-
-    def __init__(self, boundaries, environment):
-        self.boundaries = boundaries
-        self.environment = environment
-        self.program = subprocess.Popen(
-            [sys.executable, "-m", "tests.training_process"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
-        )  # fmt: skip
-        assert self.program.stdout.readline() == "ready\n"
-
-    def attempt(self, task, crash_at=None):
-        """The result, or None if the process was killed."""
-        self.boundaries.attempt(crash_at)
-        self._say(json.dumps(task))
-        self.boundaries.pid = int(self._hear().removeprefix("pid "))
-        self._say("go")
-        result = None
-        while not (said := self._hear()).startswith("ended "):
-            if said.startswith("error "):
-                pytest.fail(f"{crash_at}: {said}")
-            result = json.loads(said.removeprefix("ok "))
-        return result if said == "ended 0" else None
-
-    def _say(self, line):
-        self.program.stdin.write(f"{line}\n")
-        self.program.stdin.flush()
-
-    def _hear(self):
-        line = self.program.stdout.readline()
-        assert line, "the worker has died"
-        return line.rstrip("\n")
-
-
 @pytest.fixture(scope="module")
 def worker(cloud, boundaries):
     running = Worker(boundaries, environment(cloud) | boundaries.environment)
     yield running
-    running.program.stdin.close()
-    running.program.wait()
+    running.close()
 
 
 @pytest.fixture
