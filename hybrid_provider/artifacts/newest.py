@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from hybrid_provider.artifacts.s3 import S3Location, artifact_of
+from hybrid_provider.artifacts.objects import Location, artifact_of
 from hybrid_provider.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from hybrid_provider.artifacts.artifact import Artifact
-    from hybrid_provider.artifacts.s3 import StoredObject
+    from hybrid_provider.artifacts.objects import StoredObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Wanted:
     name: str | None = None
     marker: str | None = None
 
-    def check(self, location: S3Location) -> None:
+    def check(self, location: Location) -> None:
         """Raise ConfigurationError if nothing under ``location`` can be this."""
         if not location.is_prefix:
             raise ConfigurationError(
@@ -48,10 +48,10 @@ class Wanted:
 
 
 def artifacts_under(
-    location: S3Location, objects: Iterable[StoredObject], wanted: Wanted
+    location: Location, objects: Iterable[StoredObject], wanted: Wanted
 ) -> tuple[Artifact, ...]:
     """The whole artifacts among the objects under ``location``, the newest last."""
-    groups: dict[S3Location, list[StoredObject]] = {}
+    groups: dict[Location, list[StoredObject]] = {}
     for item in objects:
         place = _artifact_of_object(location, item.location, wanted.name)
         if place is not None:
@@ -62,7 +62,7 @@ def artifacts_under(
     return tuple(sorted(found, key=lambda artifact: (artifact.last_modified, artifact.uri)))
 
 
-def _artifact_of_object(prefix: S3Location, item: S3Location, name: str | None) -> S3Location | None:
+def _artifact_of_object(prefix: Location, item: Location, name: str | None) -> Location | None:
     """Where the artifact is that an object belongs to, None for an object of no artifact."""
     if name is None:
         return prefix
@@ -71,11 +71,11 @@ def _artifact_of_object(prefix: S3Location, item: S3Location, name: str | None) 
         return item if fnmatchcase(file, name) else None
     for depth, folder in enumerate(folders, start=1):
         if fnmatchcase(folder, name[:-1]):
-            return S3Location(prefix.bucket, prefix.key + "/".join(folders[:depth]) + "/")
+            return Location(prefix.bucket, prefix.key + "/".join(folders[:depth]) + "/", prefix.scheme)
     return None
 
 
-def _is_whole(place: S3Location, items: Sequence[StoredObject], marker: str | None) -> bool:
+def _is_whole(place: Location, items: Sequence[StoredObject], marker: str | None) -> bool:
     """Whether there is something, and where a marker is asked for, one that is not older than all else."""
     if sum(item.size_bytes for item in items) == 0:
         return False
