@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from hybrid_provider.artifacts.objects import artifact_of
+from hybrid_provider.artifacts.objects import Location, artifact_of
 from hybrid_provider.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from hybrid_provider.artifacts.artifact import Artifact
-    from hybrid_provider.artifacts.objects import Location, StoredObject
+    from hybrid_provider.artifacts.objects import StoredObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def _artifact_of_object(prefix: Location, item: Location, name: str | None) -> L
         return item if fnmatchcase(file, name) else None
     for depth, folder in enumerate(folders, start=1):
         if fnmatchcase(folder, name[:-1]):
-            return replace(prefix, key=prefix.key + "/".join(folders[:depth]) + "/")
+            return Location(prefix.bucket, prefix.key + "/".join(folders[:depth]) + "/", prefix.scheme)
     return None
 
 

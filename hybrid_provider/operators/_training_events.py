@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from airflow.sdk import Asset
+from airflow.sdk.log import mask_secret
 from airflow.sdk.observability import stats
 
 from hybrid_provider.exceptions import ConfigurationError
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
     from hybrid_provider.training.result import TrainingDict
+    from hybrid_provider.training.spec import TrainingSpec
 
     Lineage = OperatorLineage[Dataset, RunFacet]
 
+_SHORTEST_SECRET = 5
 BILLABLE_METRIC = "hybrid.training.billable_seconds"
 
 
@@ -39,6 +42,15 @@ def announce(context: Context, operator: BaseOperator, model_name: str, result: 
     for outlet in operator.outlets:
         if isinstance(outlet, Asset) and outlet.uri.rstrip("/") == uri:
             context["outlet_events"][outlet].extra = cast("dict[str, Any]", dict(result))
+
+
+def mask_secrets(spec: TrainingSpec) -> None:
+    """Hide values whose names speak of secrets from the task's log: a training script may print them."""
+    for values in (spec.environment, spec.hyperparameters, spec.native.get("Environment")):
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            # Of shorter ones Airflow masks none, and says so in a warning.
+            if isinstance(value, str) and len(value) >= _SHORTEST_SECRET:
+                mask_secret(value, name)
 
 
 def lineage(inputs: object, config: object, result: TrainingDict | None) -> Lineage:

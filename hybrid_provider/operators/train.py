@@ -6,17 +6,16 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator, conf
-from airflow.sdk.log import mask_secret
 
 from hybrid_provider._explained import explained
 from hybrid_provider._installation import installation_id
 from hybrid_provider._task_state import TaskState
 from hybrid_provider.hooks.aws import aws_access
 from hybrid_provider.links.training import TrainingJobLink, TrainingLogLink, publish_links
-from hybrid_provider.operators._training_events import announce, count_billed, lineage
+from hybrid_provider.operators._training_events import announce, count_billed, lineage, mask_secrets
 from hybrid_provider.training.arguments import Faults, choice, read_spec
 from hybrid_provider.training.lifecycle import Identity
 from hybrid_provider.training.result import OnStopped
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.sdk import BaseOperatorLink, Context
-    from pydantic import JsonValue
 
     from hybrid_provider.operators._training_events import Lineage
     from hybrid_provider.training.lifecycle import Started
@@ -303,9 +301,7 @@ class SageMakerTrainOperator(BaseOperator):
             spec = replace(spec, checkpoint_uri=run.checkpoint_uri(spec))
         faults.add(*backend.faults(spec, self.max_billable))
         faults.raise_if_any(f"training of model {self.model_name!r}", run.left_running)
-        for secret in (spec.environment, spec.hyperparameters, spec.native.get("Environment")):
-            # Values whose names speak of secrets; a training script may print them.
-            mask_secret(cast("JsonValue", secret))
+        mask_secrets(spec)
         return spec
 
     def _deadline(self) -> datetime | None:

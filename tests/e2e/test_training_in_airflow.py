@@ -114,8 +114,14 @@ class Run:
 
         return [job for job in self.cloud.ledger.entries if job.name not in self.before and mine(job.name)]
 
-    def until(self, state):
-        until(lambda: self.state == state, f"{self.id} is {state}")
+    def until(self, wanted):
+        def reached():
+            state = self.state
+            if state in {"success", "failed"} and state != wanted:
+                pytest.fail(f"{self.id} is {state} instead of {wanted}:\n" + "\n".join(self.log()[-20:]))
+            return state == wanted
+
+        until(reached, f"{self.id} is {wanted}")
 
     def log(self, attempt=1):
         reply = self.api.get(f"{self.path}/logs/{attempt}", params={"full_content": True})
@@ -202,25 +208,22 @@ def freeze(process, number):
     os.killpg(process.pid, number)
 
 
-def test_a_killed_worker_s_retry_adopts_the_job(run, airflow):
+def test_a_killed_worker_s_retry_adopts_the_job(run, api):
     training = run("waiting", ticks=60)
     training.until_ticking()
-    for pid in workers_of(airflow, training.id):
-        os.kill(pid, signal.SIGKILL)
+    os.kill(process_of(api.get(training.path).json()["id"]), signal.SIGKILL)
     training.until("success")
 
     (job,) = training.jobs
     assert job.status == "Completed"
+    assert any(line.startswith(f"Adopted training job {job.name}") for line in training.log(attempt=2))
 
 
-def workers_of(airflow, run_id):
-    """The processes that run a task of a run: the supervisor's child is forked from it."""
-    scheduler = airflow.components["scheduler"].pid
-    found = subprocess.run(
-        ["ps", "-eo", "pid=,pgid=,args="], capture_output=True, text=True, check=True
-    ).stdout
-    rows = [line.split(None, 2) for line in found.splitlines()]
-    return [int(pid) for pid, group, args in rows if int(group) == scheduler and run_id in args]
+def process_of(task_instance_id):
+    """The process that runs a task, by the title that Airflow gives it."""
+    found = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    (pid,) = [row.split()[0] for row in found.splitlines() if row.endswith(f"worker -- {task_instance_id}")]
+    return int(pid)
 
 
 def test_a_failing_script_is_paid_once_though_retries_are_left(run):

@@ -71,6 +71,22 @@ def test_lines_that_come_with_the_end_are_told(cloud, watch, told):
     assert told[-1] == "last words"
 
 
+def test_a_look_without_the_log_leaves_its_lines_to_the_next_reading(cloud, watch, told):
+    cloud.say("job", "one")
+    watch.look(tail=False)
+    assert "one" not in told
+    watch.tail()
+    assert told[-1] == "one"
+
+
+def test_a_look_without_the_log_reads_the_rest_of_it_when_the_job_has_ended(cloud, watch, told):
+    cloud.say("job", "last words")
+    cloud.end("job", JobState.FAILED)
+    watch.look(tail=False)
+
+    assert told[-1] == "last words"
+
+
 def test_lines_of_several_hosts_say_whose_they_are(cloud, watch, told):
     cloud.say("job", "alone")
     watch.look()

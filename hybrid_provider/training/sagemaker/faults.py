@@ -203,7 +203,7 @@ def _string(shape: Any, value: str, path: str) -> Iterator[Fault]:  # noqa: ANN4
         yield path, f"{_shown(value)} is none of {', '.join(shape.enum)}"
     pattern = shape.metadata.get("pattern")
     # Python knows no \p{…}; SageMaker itself checks those.
-    if pattern is not None and "\\p{" not in pattern and not re.fullmatch(pattern, value, re.DOTALL):
+    if pattern is not None and "\\p{" not in pattern and not re.fullmatch(pattern, value):
         yield path, f"{_shown(value)} does not match {pattern}"
 
 

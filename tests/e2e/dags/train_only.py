@@ -9,11 +9,10 @@ from airflow.sdk import DAG, Asset, Param
 from hybrid_provider.operators.train import SageMakerTrainOperator
 from hybrid_provider.retries import TrainingRetryPolicy
 
-SCRIPT = """
-for n in $(seq 1 $TICKS); do echo "tick $n of the job"; sleep 0.5; done
-echo model > $SAGEMAKER_BASE_DIR/model/m
-exit $STATUS
-"""
+SCRIPT = (
+    'for n in $(seq 1 $TICKS); do echo "tick $n of the job"; sleep 0.5; done; '
+    "echo model > $SAGEMAKER_BASE_DIR/model/m; exit $STATUS"
+)
 
 for deferrable in (True, False):
     with DAG(
