@@ -1,7 +1,7 @@
 # Every command of the project; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-integration test-e2e test-compose bench-sync lint format build constraints clean
+.PHONY: help demo up test test-unit test-integration test-e2e test-compose test-faults bench-sync lint format build constraints clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -37,6 +37,9 @@ test-e2e: .venv/.dev  ## Run the tests in real Airflow, through its scheduler an
 
 test-compose: .venv/.dev  ## Run docker-compose.airflow.yml on a Docker Engine of its own (root; some minutes)
 	$(PYTEST) tests/compose
+
+test-faults: .venv/.dev  ## Run 50 of each fault at each step of a sync, and print how they ended (some minutes)
+	HYBRID_FAULT_ROUNDS=50 $(PYTEST) -s tests/integration/test_sync_schedules.py
 
 # In an environment of their own: the AWS CLI pins another botocore than ours.
 .venv-bench/.ready:
