@@ -1,7 +1,7 @@
 # Every command of the project; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-compose bench-wait bench-sync lint format build constraints clean
+.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-compose test-faults test-planted bench-wait bench-sync lint format build constraints clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -40,6 +40,12 @@ test-e2e: .venv/.dev  ## Run the tests in real Airflow, through its scheduler an
 
 test-compose: .venv/.dev  ## Run docker-compose.airflow.yml on a Docker Engine of its own (root; some minutes)
 	$(PYTEST) tests/compose
+
+test-faults: .venv/.dev  ## Run 50 of each fault at each step of a sync, and print how they ended (some minutes)
+	HYBRID_FAULT_ROUNDS=50 $(PYTEST) -s tests/integration/test_sync_schedules.py
+
+test-planted: .venv/.dev  ## Plant bugs in a copy of what reads artifacts; the tests must catch each (some minutes)
+	$(BIN)/python tests/planted.py
 
 bench-wait: .venv/.dev  ## Measure 1,000 deferred trainings in one process, and the amazon provider's (about 8 minutes)
 	$(BIN)/python -m benchmarks.wait

@@ -180,12 +180,24 @@ class Download:
     async def _read_with_retries(self, part: Part) -> Arrived:
         for attempt in range(1, self._policy.attempts):
             try:
-                return await self._read(part)
+                return await self._read_in_time(part)
             except ArtifactUnavailable:
                 pause = self._policy.first_pause * 2 ** (attempt - 1)
                 spread = random.uniform(0.5, 1.5)  # noqa: S311 - spreads the load, no secret
                 await asyncio.sleep(pause.total_seconds() * spread)
-        return await self._read(part)
+        return await self._read_in_time(part)
+
+    async def _read_in_time(self, part: Part) -> Arrived:
+        """Read within ``part_timeout``: obstore takes up a broken body again while bytes trickle."""
+        seconds = self._policy.part_timeout.total_seconds()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._read(part)
+        except TimeoutError as error:
+            raise ArtifactUnavailable(
+                f"{part.item.location}: {part.end - part.start} bytes did not come in {seconds:g} s; "
+                "the same call may work later"
+            ) from error
 
     async def _read(self, part: Part) -> Arrived:
         import obstore

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from hybrid_provider.artifacts.artifact import Artifact
@@ -13,6 +14,19 @@ from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.artifacts.transfer import TransferPolicy
 from tests.integration.s3bucket import access_to
+
+NOTICED = threading.Event()
+
+
+def noticed(*_: object) -> None:
+    NOTICED.set()
+    raise KeyboardInterrupt
+
+
+def interrupt() -> None:
+    """Interrupt the main thread, and go on when it has noticed: on a busy machine the sync could be done before."""
+    os.kill(os.getpid(), signal.SIGINT)
+    NOTICED.wait(60)
 
 
 def main(job: dict) -> None:
@@ -22,7 +36,7 @@ def main(job: dict) -> None:
         nonlocal parts
         if job["act"] == "interrupt when silent":
             if now.silent_seconds > 0.5:
-                os.kill(os.getpid(), signal.SIGINT)
+                interrupt()
             return
         parts += 1
         if parts != job["at_part"]:
@@ -30,7 +44,7 @@ def main(job: dict) -> None:
         if job["act"] == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif job["act"] == "interrupt":
-            os.kill(os.getpid(), signal.SIGINT)
+            interrupt()
         else:
             sys.stdout.write("holding\n")
             sys.stdout.flush()
@@ -49,4 +63,5 @@ def main(job: dict) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, noticed)
     main(json.loads(sys.argv[1]))

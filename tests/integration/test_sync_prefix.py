@@ -136,7 +136,9 @@ def test_after_a_broken_network_a_retry_goes_on(bucket: Bucket, store, prefix):
     assert left_over(store) == []
 
 
-def test_what_was_refused_leaves_nothing(bucket: Bucket, store, prefix):
+def test_what_was_refused_leaves_nothing_nor_does_what_was_killed_before(bucket: Bucket, store, prefix):
+    kill_after(bucket, describe(bucket.access, bucket.uri(prefix), QUICK), store, 3)
+    assert left_over(store) != []
     bucket.put(f"{prefix}wrong\u202ename", b"x")
     with pytest.raises(ArtifactRefused):
         sync(bucket.access, bucket.uri(prefix), "digits", store, transfer=QUICK)

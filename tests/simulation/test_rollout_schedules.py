@@ -48,7 +48,7 @@ class Schedule:
     """One fleet, one policy and one set of faults, all from a seed."""
 
     def __init__(self, seed: int) -> None:
-        chance = random.Random(seed)  # noqa: S311 - schedules, no secrets
+        chance = random.Random(seed)
         size = chance.randint(1, 9)
         self.stepped: list[tuple[str, str]] = []
         self.targets = [
@@ -56,7 +56,7 @@ class Schedule:
                 name=f"edge-{n}",
                 committed=chance.choice([OLD, OLD, OLD, NEW, None]),
                 faults=self._faults(chance),
-                random=random.Random(seed * 1000 + n),  # noqa: S311 - likewise
+                random=random.Random(seed * 1000 + n),
                 stepped=self.stepped,
             )
             for n in range(size)

@@ -22,7 +22,7 @@ def fleet(*faults, committed=OLD):
             name=f"edge-{n}",
             committed=committed,
             faults=fault,
-            random=random.Random(n),  # noqa: S311 - a schedule, no secret
+            random=random.Random(n),
             stepped=[],
         )
         for n, fault in enumerate(faults)

@@ -281,7 +281,7 @@ def test_a_damaged_or_misnamed_archive_is_refused(folder, content, name, named):
 
 
 def test_every_flipped_bit_of_a_gzip_archive_is_caught_or_harmless(folder):
-    flips = random.Random(7)  # noqa: S311 - a seed, so that a failure comes back
+    flips = random.Random(7)
     for number in range(300):
         position = flips.randrange(len(ZIPPED))
         flipped = bytearray(ZIPPED)
