@@ -12,6 +12,7 @@
         channels/<name>                candidate, champion: a release id, and the one before it
         pins/<release_id>              why this release is never pruned
         leases/<release_id>            locked (shared) by whoever reads the release now
+        last-signed                    the date of the newest signature that was accepted
         .staging/                      a release that is being written
         .lock                          held by the process that writes
 
@@ -264,14 +265,14 @@ class ReleaseStore:
             if release is None:
                 release_id = release_id_of(created, manifest.digest)
                 self._record(folder, release_id, manifest, artifact, provenance)
-                self._keep_signature(folder, release_id, signature)
+                _keep_signature(folder, release_id, signature)
                 make_folder(folder / "releases")
                 staged.rename(folder / "releases" / release_id)
                 sync_to_disk(folder / "releases")
                 release = self._read(model, release_id)
                 share_files(release, self._intact_besides(release), staged.parent / "link")
             else:
-                self._keep_signature(folder, release.release_id, signature)
+                _keep_signature(folder, release.release_id, signature)
             if artifact is not None:
                 make_folder(folder / "sources")
                 write_small_file(
@@ -283,10 +284,10 @@ class ReleaseStore:
         """The signature that came beside the release's artifact, as it was."""
         return _text_of(self.folder(release.model) / "signatures" / release.release_id)
 
-    def _keep_signature(self, folder: Path, release_id: str, signature: str | None) -> None:
-        if signature is not None:
-            make_folder(folder / "signatures")
-            write_small_file(folder / "signatures" / release_id, f"{signature}\n")
+    def keep_signature(self, release: Release, signature: str | None) -> None:
+        """Keep a signature beside a release that is there; the caller holds the lock."""
+        with store_errors_explained(self.folder(release.model)):
+            _keep_signature(self.folder(release.model), release.release_id, signature)
 
     def _intact_besides(self, release: Release) -> Iterator[Release]:
         for release_id in self.release_ids(release.model):
@@ -343,6 +344,12 @@ class ReleaseStore:
             except FileNotFoundError:
                 return []
         return sorted(filter(_RELEASE_ID.fullmatch, names))
+
+
+def _keep_signature(folder: Path, release_id: str, signature: str | None) -> None:
+    if signature is not None:
+        make_folder(folder / "signatures")
+        write_small_file(folder / "signatures" / release_id, f"{signature}\n")
 
 
 def _damaged(folder: Path, release_id: str, fault: str) -> StoreError:

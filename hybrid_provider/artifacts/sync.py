@@ -8,13 +8,23 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hybrid_provider.artifacts.admission import Admission
 from hybrid_provider.artifacts.archive import Limits, unpack
 from hybrid_provider.artifacts.artifact import Artifact
 from hybrid_provider.artifacts.folder import FolderWriter, free_bytes, store_errors_explained
+from hybrid_provider.artifacts.origin import check_origin
+from hybrid_provider.artifacts.policy import ArtifactPolicy
 from hybrid_provider.artifacts.progress import Progress
 from hybrid_provider.artifacts.s3 import S3Location, StoredObject, artifact_of, describe, stored_objects
+from hybrid_provider.artifacts.signature import MAX_SIGNATURE_BYTES
 from hybrid_provider.artifacts.transfer import TransferPolicy, read_parts
-from hybrid_provider.exceptions import ArtifactChanged, ArtifactRefused, ConfigurationError, StoreError
+from hybrid_provider.exceptions import (
+    ArtifactChanged,
+    ArtifactNotFound,
+    ArtifactRefused,
+    ConfigurationError,
+    StoreError,
+)
 from hybrid_provider.names import checked_name
 
 if TYPE_CHECKING:
@@ -59,6 +69,7 @@ def sync(
     provenance: Mapping[str, object] | None = None,
     limits: Limits | None = None,
     transfer: TransferPolicy | None = None,
+    policy: ArtifactPolicy | None = None,
 ) -> SyncResult:
     """Bring an artifact into the store; one that is there already is not read again.
 
@@ -73,6 +84,8 @@ def sync(
         provenance: Further facts to keep with the release: plain values, no secrets.
         limits: What an archive may unpack to.
         transfer: How it is read.
+        policy: From where, in which formats and signed by whom it must be; it also holds for a release
+            that is there already.
 
     Raises:
         ArtifactError: Its kinds are in :mod:`hybrid_provider.exceptions`; the store is then as it was.
@@ -81,15 +94,22 @@ def sync(
     begun = time.monotonic()
     checked_name("model", model)
     expected_sha256 = None if expected_sha256 is None else _checked_sha256(expected_sha256)
+    policy = policy or ArtifactPolicy()
+    policy.check_source(source.uri if isinstance(source, Artifact) else source)
     artifact = source if isinstance(source, Artifact) else describe(access, source)
+    if policy.asks_for_origin:
+        check_origin(access, artifact, policy)
     transfer = transfer or TransferPolicy()
+    admission = Admission(policy, store, model, lambda: _signature_beside(access, artifact, transfer))
     fetch = _Fetch(access, artifact, expected_sha256, progress, limits or Limits(), transfer)
     release = known = store.find(model, artifact, archive_sha256=expected_sha256)
     if release is None:
         with store.locked(model):
             # Another process may have brought it while this one waited.
             known = store.find(model, artifact, archive_sha256=expected_sha256)
-            release = known or fetch.into(store, model, created or artifact.last_modified, provenance or {})
+            release = known or fetch.into(admission, created or artifact.last_modified, provenance or {})
+    if known is not None:
+        admission.admit_known(known)
     return SyncResult(
         release=release,
         seconds=time.monotonic() - begun,
@@ -108,22 +128,26 @@ class _Fetch:
     limits: Limits
     transfer: TransferPolicy
 
-    def into(
-        self, store: ReleaseStore, model: str, created: datetime, provenance: Mapping[str, object]
-    ) -> Release:
+    def into(self, admission: Admission, created: datetime, provenance: Mapping[str, object]) -> Release:
         """Read it, and add it to the store; the caller holds the model's lock."""
         objects = self._objects()
+        store, model = admission.store, admission.model
         with store.staging(model) as folder, store_errors_explained(folder, self.artifact.size_bytes):
             self._require_space(folder)
-            return store.add(
+            manifest = self._receive(objects, folder)
+            admitted = admission.admit(folder, manifest)
+            release = store.add(
                 model,
                 folder,
-                self._receive(objects, folder),
+                manifest,
                 created=created,
                 artifact=self.artifact,
                 archive_sha256=self.expected_sha256,
-                provenance=provenance,
+                provenance={**provenance, **admitted.facts()},
+                signature=admitted.signature,
             )
+            admission.remember(admitted)
+        return release
 
     def _require_space(self, folder: Path) -> None:
         free, needed = free_bytes(folder), self.artifact.size_bytes
@@ -204,6 +228,21 @@ class _Fetch:
             if self.progress is not None:
                 self.progress(Progress(done_bytes, self.artifact.size_bytes, time.monotonic() - begun))
             yield part, body
+
+
+def _signature_beside(access: AwsAccess, artifact: Artifact, transfer: TransferPolicy) -> str | None:
+    """The object that lies beside the artifact and vouches for it: its name and ``.sig``."""
+    location = S3Location.parse(artifact.uri.rstrip("/") + ".sig")
+    try:
+        objects = stored_objects(access, location)
+    except ArtifactNotFound:
+        return None
+    if objects[0].size_bytes > MAX_SIGNATURE_BYTES:
+        raise ArtifactRefused(
+            f"{location} has {objects[0].size_bytes} bytes, more than a signature has; sign again"
+        )
+    with closing(read_parts(access, objects, transfer)) as parts:
+        return b"".join(body for _, body in parts).decode(errors="replace")
 
 
 def _bodies_of(item: StoredObject, parts: Iterator[tuple[Part, memoryview]]) -> Iterator[memoryview]:
