@@ -151,7 +151,7 @@ def prune(store: ReleaseStore, model: str, keep: int = KEEP_RELEASES, *, only_lo
         return Pruned(removed=(), freed_bytes=0, kept={})
     with store.locked(model), store_errors_explained(store.folder(model)):
         release_ids = store.release_ids(model)
-        kept = _protected(store, model) | dict.fromkeys(release_ids[-keep:], f"one of the newest {keep}")
+        kept = dict.fromkeys(release_ids[-keep:], f"one of the newest {keep}") | _protected(store, model)
         removed, freed_bytes = [], 0
         for release_id in release_ids:
             if release_id in kept:

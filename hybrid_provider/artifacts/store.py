@@ -284,10 +284,12 @@ class ReleaseStore:
         """The signature that came beside the release's artifact, as it was."""
         return _text_of(self.folder(release.model) / "signatures" / release.release_id)
 
-    def keep_signature(self, release: Release, signature: str | None) -> None:
-        """Keep a signature beside a release that is there; the caller holds the lock."""
-        with store_errors_explained(self.folder(release.model)):
-            _keep_signature(self.folder(release.model), release.release_id, signature)
+    def keep_signature(self, release: Release, signature: str | None) -> Path:
+        """Keep a signature beside a release that is there; its path. The caller holds the lock."""
+        folder = self.folder(release.model)
+        with store_errors_explained(folder):
+            _keep_signature(folder, release.release_id, signature)
+        return folder / "signatures" / release.release_id
 
     def _intact_besides(self, release: Release) -> Iterator[Release]:
         for release_id in self.release_ids(release.model):
