@@ -1,7 +1,7 @@
 # Every command of the project; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-integration test-e2e test-compose lint format build constraints clean
+.PHONY: help demo up test test-unit test-integration test-e2e test-compose fuzz lint format build constraints clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -37,6 +37,13 @@ test-e2e: .venv/.dev  ## Run the tests in real Airflow, through its scheduler an
 
 test-compose: .venv/.dev  ## Run docker-compose.airflow.yml on a Docker Engine of its own (root; some minutes)
 	$(PYTEST) tests/compose
+
+FUZZ_RUNS ?= 20000
+fuzz: .venv/.dev  ## Fuzz the readers of archives, manifests, formats and signatures (FUZZ_RUNS=20000 each)
+	@set -e; for reader in archive gzip manifest format signature; do \
+	    echo "fuzzing: $$reader"; \
+	    PYTHONPATH=. $(BIN)/python -m tests.fuzz.readers $$reader -runs=$(FUZZ_RUNS) -seed=1 -timeout=20 \
+	        -rss_limit_mb=2048 -max_len=20000 -verbosity=0 -artifact_prefix=/tmp/fuzz-$$reader-; done
 
 lint: .venv/.dev  ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

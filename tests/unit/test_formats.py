@@ -91,6 +91,7 @@ RUN_CODE = {
     "an archive in an archive": (zip_of({"inner.zip": zip_of({"a": b"b"})}), Format.OPAQUE),
     "a tar that is compressed": (gzip.compress(tar_of({"a": b"b"})), Format.OPAQUE),
     "a zip that is cut off inside": (zip_of({"a": b"x" * 99}).replace(b"x" * 99, b"y" * 99), Format.OPAQUE),
+    "a zip with a member without a name": (zip_of({"a": EVIL}).replace(b"a", b"\0"), Format.OPAQUE),
     "compressed five times": (gzip.compress(gzip.compress(gzip.compress(gzip.compress(EVIL)))), Format.OPAQUE),
     "a compressed pickle that is cut off": (gzip.compress(PADDED)[:300], Format.OPAQUE),
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(20), Format.OPAQUE),
