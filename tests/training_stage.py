@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from airflow.sdk.exceptions import TaskDeferred
 
@@ -227,6 +228,28 @@ def train(plan: str = "train", **changes: Any) -> SageMakerTrainOperator:
         "deferrable": False,
     }
     return SageMakerTrainOperator(**{**arguments, **changes})
+
+
+def train_with_amazon(plan: str = "train", **changes: Any) -> Any:
+    """The amazon provider's operator for the same job."""
+    from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTrainingOperator
+
+    resources = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
+    config = {
+        "TrainingJobName": f"amazon-{uuid4().hex[:12]}",
+        "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+        "RoleArn": "arn:aws:iam::123456789012:role/hybrid-training",
+        "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/amazon"},
+        "ResourceConfig": resources,
+        "StoppingCondition": {"MaxRuntimeInSeconds": 600},
+        "Environment": {"PLAN": plan},
+    }
+    # With its log it looks at the job every 30 seconds only.
+    arguments: dict[str, Any] = {
+        "task_id": "train", "check_interval": 1, "deferrable": False, "print_log": False,
+    }  # fmt: skip
+    config |= changes.pop("config", {})
+    return SageMakerTrainingOperator(config=config, **{**arguments, **changes})
 
 
 def environment(emulator: Emulator) -> dict[str, str]:

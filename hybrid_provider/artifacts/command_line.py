@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_provider.artifacts.admission import Admission
+from hybrid_provider.artifacts.clouds import CloudAccess
 from hybrid_provider.artifacts.console import Outcome, progress_shown, table
 from hybrid_provider.artifacts.importing import import_release
 from hybrid_provider.artifacts.policy import ArtifactPolicy
@@ -25,10 +26,13 @@ from hybrid_provider.names import checked_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hybrid_provider.artifacts.reading import Access
     from hybrid_provider.artifacts.release import Release
 
     Command = Callable[[argparse.Namespace], Outcome]
 
+# Google's and Azure's credentials are found in the environment; this machine's files need none.
+_CLOUDS = {"gs": "gs", "az": "az", "abfs": "az", "file": "file"}
 STORE_VARIABLE = "AIRFLOW__HYBRID__STORE_ROOT"
 PASSWORD_VARIABLE = "HYBRID_SIGNING_PASSWORD"  # noqa: S105 - the variable's name
 
@@ -50,7 +54,9 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     added = add("sync", _sync, "Bring an artifact from cloud storage into the store.")
-    added.add_argument("uri", help="s3://bucket/path/model.tar.gz, or a prefix with a / at its end")
+    added.add_argument(
+        "uri", help="s3://bucket/path/model.tar.gz, or a prefix with a / at its end; gs, az, file"
+    )
     added.add_argument("--expected-sha256", help="of the object's own bytes")
     added.add_argument("--keep-releases", type=int, metavar="N", help="then prune all but the newest N")
     _policy_arguments(added, sources=True)
@@ -152,7 +158,12 @@ def _policy(asked: argparse.Namespace) -> ArtifactPolicy:
     return ArtifactPolicy.of(rules)
 
 
-def _access(asked: argparse.Namespace) -> AwsAccess:
+def _access(asked: argparse.Namespace) -> Access:
+    cloud = _CLOUDS.get(asked.uri.partition("://")[0])
+    return CloudAccess(cloud=cloud) if cloud else _aws_access(asked)
+
+
+def _aws_access(asked: argparse.Namespace) -> AwsAccess:
     import boto3
     from botocore.exceptions import BotoCoreError
 
@@ -180,7 +191,7 @@ def _sync(asked: argparse.Namespace) -> Outcome:
         )
     if asked.keep_releases is not None:
         prune(store, asked.model, asked.keep_releases)
-    return _brought(result.release, result.seconds, result.reused_bytes)
+    return _brought(result.release, result.seconds, result.reused_bytes, was_there=result.read_bytes == 0)
 
 
 def _import(asked: argparse.Namespace) -> Outcome:
@@ -188,11 +199,11 @@ def _import(asked: argparse.Namespace) -> Outcome:
     release = import_release(
         _store(asked), asked.model, asked.path, created=asked.created, policy=_policy(asked)
     )
-    return _brought(release, (datetime.now(UTC) - begun).total_seconds(), 0)
+    return _brought(release, (datetime.now(UTC) - begun).total_seconds(), 0, was_there=False)
 
 
-def _brought(release: Release, seconds: float, reused_bytes: int) -> Outcome:
-    how = "was in the store already" if reused_bytes else f"synced and verified in {seconds:.1f} s"
+def _brought(release: Release, seconds: float, reused_bytes: int, *, was_there: bool) -> Outcome:
+    how = "was in the store already" if was_there else f"synced and verified in {seconds:.1f} s"
     return Outcome(
         facts=release.to_dict(seconds=seconds, reused_bytes=reused_bytes),
         text=f"{release.release_id} {how}: {len(release.manifest.files)} files, "

@@ -7,12 +7,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from hybrid_provider.artifacts.s3 import S3Location, s3_errors_explained, stored_objects
+from hybrid_provider.aws import AwsAccess
 from hybrid_provider.exceptions import ArtifactRefused, ConfigurationError
 
 if TYPE_CHECKING:
     from hybrid_provider.artifacts.artifact import Artifact
     from hybrid_provider.artifacts.policy import ArtifactPolicy
-    from hybrid_provider.aws import AwsAccess
+    from hybrid_provider.artifacts.reading import Access
 
 # As many as botocore's pool keeps connections.
 _HEADS_AT_ONCE = 10
@@ -22,14 +23,14 @@ _NO_ACCOUNT = "000000000000"
 _DEFAULT_REGION = "us-east-1"
 
 
-def check_origin(access: AwsAccess, artifact: Artifact, policy: ArtifactPolicy) -> None:
+def check_origin(access: Access, artifact: Artifact, policy: ArtifactPolicy) -> None:
     """Compare account, region and KMS key with the policy's; one HEAD per object for the key.
 
     Raises:
         ArtifactRefused: One of them is another.
         ConfigurationError: The artifact is not in S3, or asking is not allowed.
     """
-    if not artifact.uri.startswith("s3://"):
+    if not isinstance(access, AwsAccess):
         raise ConfigurationError(
             f"{artifact.uri}: expected_account, expected_region and expected_kms_key are facts of S3 alone; "
             "leave them out, and use allowed_sources"

@@ -10,7 +10,7 @@ import fcntl
 import logging
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -202,7 +202,9 @@ def _remove(folder: Path, release_id: str, *, only_look: bool) -> int | None:
             shutil.rmtree(gone, ignore_errors=True)
             release.rename(gone)
             sync_to_disk(release.parent)
-            shutil.rmtree(gone.parent)
+            shutil.rmtree(gone)
+            with suppress(OSError):  # what a killed sync left there is for its retry
+                gone.parent.rmdir()
             lease.unlink()
         return freed_bytes
     finally:

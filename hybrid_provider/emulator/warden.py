@@ -27,6 +27,7 @@ import time
 
 _PR_SET_CHILD_SUBREAPER = 36
 _STDIN = 0
+_NOT_FOUND = 127  # as a shell says it
 
 
 def main(grace_seconds: float, command: list[str]) -> int:
@@ -39,15 +40,20 @@ def main(grace_seconds: float, command: list[str]) -> int:
     # Held back until the child is known; without it, one that comes now would leave the child behind.
     passed_on = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
-    child = os.posix_spawnp(
-        command[0],
-        command,
-        os.environ,
-        setsid=True,
-        setsigmask=[],
-        setsigdef=[signal.SIGUSR1, signal.SIGCHLD],
-        file_actions=[(os.POSIX_SPAWN_OPEN, _STDIN, os.devnull, os.O_RDONLY, 0)],
-    )
+    try:
+        child = os.posix_spawnp(
+            command[0],
+            command,
+            os.environ,
+            setsid=True,
+            setsigmask=[],
+            # The last two are Python's to ignore, not the command's.
+            setsigdef=[signal.SIGUSR1, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ],
+            file_actions=[(os.POSIX_SPAWN_OPEN, _STDIN, os.devnull, os.O_RDONLY, 0)],
+        )
+    except OSError as error:
+        sys.stderr.write(f"{command[0]}: {error.strerror}\n")
+        return _NOT_FOUND
     for number in passed_on:
         signal.signal(number, lambda got, _: _signal_group(child, got))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from airflow.sdk import Asset
 from airflow.sdk.observability import stats
 
-from hybrid_provider.artifacts.s3 import S3Location
 from hybrid_provider.exceptions import ConfigurationError
 from hybrid_provider.training.arguments import literal
 
@@ -47,8 +47,8 @@ def lineage(inputs: object, config: object, result: TrainingDict | None) -> Line
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     def dataset(uri: str) -> Dataset:
-        location = S3Location.parse(uri)
-        return Dataset(namespace=f"s3://{location.bucket}", name=location.key)
+        place = urlsplit(uri)
+        return Dataset(namespace=f"s3://{place.netloc}", name=place.path.lstrip("/") or "/")
 
     artifact = result["artifact"] if result else None
     return OperatorLineage(

@@ -223,6 +223,8 @@ class _DroppedBeforeLogin(TargetError):
 async def _connect_once(name: str, address: SshAddress) -> asyncssh.SSHClientConnection:
     import asyncssh
 
+    # At INFO it tells of every channel and of the scripts sent through it; a task's log is for people.
+    asyncssh.set_log_level("WARNING")
     offered: list[asyncssh.SSHKey] = []
 
     class Client(asyncssh.SSHClient):

@@ -28,9 +28,12 @@ def place(tmp_path_factory):
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def airflow(place):
-    """A real scheduler, DAG processor, triggerer and API server of that home."""
+    """A real scheduler, DAG processor, triggerer and API server of that home, no longer than a module needs them.
+
+    While they run, ``run_dag`` cannot: the scheduler takes its runs as well.
+    """
     with airflow_services(place, free_port()) as services:
         services.wait_until_healthy()
         yield services

@@ -36,6 +36,14 @@ def test_the_two_commands_are_make_targets_that_ci_runs():
         assert f"make {target}" in ci
 
 
+def test_the_password_command_is_the_one_that_the_compose_test_runs():
+    (command,) = [text for text in blocks("sh") if text.startswith("docker compose")]
+    stack = (ROOT / "tests" / "compose" / "conftest.py").read_text()
+
+    assert command.split()[-4:] == ["exec", "api-server", "cat", "/var/lib/hybrid/secrets/admin_password"]
+    assert '"api-server", "cat", "/var/lib/hybrid/secrets/admin_password"' in stack
+
+
 def test_the_dag_runs_from_training_to_live(place, run_dag):
     (dag,) = blocks("python")
     Path(place.environment["AIRFLOW__CORE__DAGS_FOLDER"], "readme.py").write_text(

@@ -109,6 +109,12 @@ def test_people_read_tables_and_sentences(run, model):
     assert "no releases" in run("list", model="letters", as_json=False)[1]
 
 
+def test_files_of_this_machine_are_synced_as_those_of_a_cloud(run, model):
+    code, release = run("sync", f"file://{model}/")
+    assert (code, release["size_bytes"]) == (0, 7)
+    assert run("sync", f"file://{model}/", "--expected-region", "eu-central-1")[0] == 2
+
+
 def test_damage_is_found_and_is_a_failure(run, model, tmp_path):
     _, release = run("import", model)
     Path(release["path"], "model.onnx").write_bytes(b"weight5")

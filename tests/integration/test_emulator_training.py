@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import tarfile
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hybrid_provider.emulator import Emulator
+from hybrid_provider.emulator.sagemaker.container import run_on_this_machine
 from tests.training_jobs import IMAGE, Training, channel
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from hybrid_provider.emulator.sagemaker.container import Container, Runner
 
 # Ends only when it is told to, and then writes its model: what a script with checkpoints does.
 PATIENT_SCRIPT = """
@@ -249,6 +253,7 @@ def test_an_entry_point_that_is_not_there_fails_the_job(training: Training) -> N
 
     assert job["TrainingJobStatus"] == "Failed"
     assert job["FailureReason"].startswith("AlgorithmError: ")
+    assert training.log_lines(job["TrainingJobName"]) == ["/no/such/program: No such file or directory"]
 
 
 def test_a_channel_is_a_folder_with_the_names_below_its_prefix(training: Training) -> None:
@@ -335,6 +340,42 @@ def test_tags_are_kept_added_and_deleted(training: Training) -> None:
     training.sagemaker.delete_tags(ResourceArn=arn, TagKeys=["team", "absent"])
     assert training.sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "run", "Value": "1"}]
     training.wait(name)
+
+
+class Sleeper:
+    """A container without a process: it runs until it is told to end."""
+
+    def __init__(self, container: Container) -> None:
+        self.stdout = io.BytesIO(f"asleep in {container.host}\n".encode())
+        self._told = threading.Event()
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        return 0 if self._told.wait(seconds) else None
+
+    def terminate(self) -> None:
+        self._told.set()
+
+    def end(self) -> int:
+        self._told.set()
+        return 0
+
+
+def test_an_image_may_have_a_runner_of_its_own(tmp_path: Path) -> None:
+    def runner_for(image: str) -> Runner:
+        return Sleeper if "/sleeper:" in image else run_on_this_machine
+
+    with Emulator(tmp_path, hosts=0, runner_for=runner_for) as emulator:
+        training = Training(emulator)
+        image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sleeper:1"
+        algorithm = {"TrainingImage": image, "TrainingInputMode": "File"}
+        names = [training.start(AlgorithmSpecification=algorithm) for _ in range(30)]
+        for name in names:
+            training.wait_for_log(name, "asleep in algo-1")
+        assert set(emulator.ledger.running) == set(names)
+        for name in names:
+            training.sagemaker.stop_training_job(TrainingJobName=name)
+        assert {training.wait(name)["TrainingJobStatus"] for name in names} == {"Stopped"}
+        assert emulator.ledger.running == ()
 
 
 def test_botocores_own_waiter_takes_a_finished_job(training: Training) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import botocore.session
 import pytest
 
+from hybrid_provider.emulator.sagemaker.describe import NOT_ECHOED
 from hybrid_provider.emulator.sagemaker.errors import SerializationException, ValidationException
 from hybrid_provider.emulator.sagemaker.shapes import read_request, write_reply
 
@@ -106,3 +107,9 @@ def test_a_reply_is_written_by_its_shape() -> None:
 def test_a_reply_that_the_model_does_not_know_does_not_leave() -> None:
     with pytest.raises(ValueError, match="Colour"):
         write_reply(MODEL.operation_model("DescribeTrainingJob").output_shape, {"Colour": "red"})
+
+
+def test_describe_can_show_all_that_create_takes() -> None:
+    taken = MODEL.operation_model("CreateTrainingJob").input_shape.members.keys()
+    shown = MODEL.operation_model("DescribeTrainingJob").output_shape.members.keys()
+    assert taken - shown == NOT_ECHOED

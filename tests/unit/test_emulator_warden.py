@@ -121,3 +121,9 @@ def test_a_program_sees_its_own_environment_only(tmp_path: Path, monkeypatch: py
     with sh("env", tmp_path, output=subprocess.PIPE) as program:
         names = {line.partition(b"=")[0] for line in program.stdout}
     assert names - {b"PWD", b"OLDPWD", b"_", b"SHLVL", b"LC_CTYPE"} == {b"PATH"}
+
+
+def test_a_command_has_the_signals_of_a_login_not_those_of_python(tmp_path: Path) -> None:
+    with sh("grep ^SigIgn /proc/self/status", tmp_path, output=subprocess.PIPE) as program:
+        ignored = int(program.stdout.read().split()[1], 16)
+    assert not ignored & (1 << (signal.SIGPIPE - 1))

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 # A spot instance costs about a third; the rest is what the service shows as saved.
 SPOT_BILLED_SHARE: Final = 0.3
-_NOT_ECHOED: Final = frozenset({"Tags", "SessionChainingConfig"})
+# What a request may have and a description never shows.
+NOT_ECHOED: Final = frozenset({"Tags", "SessionChainingConfig"})
 
 
 def billable_seconds(job: TrainingJob) -> int | None:
@@ -27,7 +28,7 @@ def description(job: TrainingJob) -> dict[str, Any]:
     with job.lock:
         training_time = job.training_time
         reply: dict[str, Any] = {
-            **{name: value for name, value in job.request.items() if name not in _NOT_ECHOED},
+            **{name: value for name, value in job.request.items() if name not in NOT_ECHOED},
             "TrainingJobArn": job.arn,
             "TrainingJobStatus": str(job.status),
             "SecondaryStatus": str(job.secondary),

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import IO
+    from collections.abc import Callable, Iterable
 
 _log = logging.getLogger(__name__)
 
 LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
 _FLUSH_SECONDS: Final = 0.2
-# PutLogEvents takes 10,000 events or 1 MiB, 26 bytes added for each, and 256 KiB in one.
+# PutLogEvents takes 10,000 events or 1 MiB, 26 bytes added for each, and 256 KiB with them in one.
 _MOST_EVENTS: Final = 10_000
 _MOST_BYTES: Final = 1_048_576
 _EVENT_OVERHEAD: Final = 26
-_LONGEST_MESSAGE: Final = 200_000
+_LONGEST_EVENT: Final = 256 * 1024
 
 
 class LogStream:
@@ -37,7 +36,9 @@ class LogStream:
 
     def write(self, message: str) -> None:
         """Add one line, with the time of now."""
-        event = {"timestamp": int(time.time() * 1000), "message": message[:_LONGEST_MESSAGE] or " "}
+        fitting = message.encode()[: _LONGEST_EVENT - _EVENT_OVERHEAD].decode(errors="ignore")
+        # An event must not be empty.
+        event = {"timestamp": int(time.time() * 1000), "message": fitting or " "}
         with self._lock:
             self._waiting.append(event)
 
@@ -60,24 +61,28 @@ class LogStream:
         self._created = True
 
 
-def follow(output: IO[bytes], stream: LogStream, seen: Callable[[str], None]) -> None:
+def follow(output: Iterable[bytes], stream: LogStream, seen: Callable[[str], None]) -> None:
     """Send all lines of ``output`` until its end, also to ``seen``, at most ``_FLUSH_SECONDS`` late.
 
     Lines that cannot be sent are lost, and the program's log says so: a container never waits for its logs.
     """
-    ended = threading.Event()
+    arrived, ended = threading.Event(), threading.Event()
 
-    def flush_often() -> None:
-        while not ended.wait(_FLUSH_SECONDS):
+    def flush_what_arrives() -> None:
+        # A thousand silent jobs must cost nothing: this wakes for lines only, and waits a little for more.
+        while arrived.wait() and not ended.wait(_FLUSH_SECONDS):
+            arrived.clear()
             _try_to_flush(stream)
 
-    flusher = threading.Thread(target=flush_often, daemon=True)
+    flusher = threading.Thread(target=flush_what_arrives, daemon=True)
     flusher.start()
     for line in output:
         text = line.decode(errors="replace").rstrip("\r\n")
         stream.write(text)
         seen(text)
+        arrived.set()
     ended.set()
+    arrived.set()
     flusher.join()
     _try_to_flush(stream)
 

@@ -23,7 +23,7 @@ BUCKET = "hybrid-models"
 
 
 def choose_hyperparameters():
-    return {"epochs": 5, "hidden": 16}
+    return {"epochs": 20, "hidden": 16}
 
 
 def amazon_config(job, run):
@@ -83,14 +83,14 @@ with DAG(
         artifact="{{ ti.xcom_pull('again')['Training']['ModelArtifacts']['S3ModelArtifacts'] }}",
         poke_interval=1,
     )
-    sync = ModelArtifactSyncOperator(task_id="sync", model_name="mixed", artifact=arrived.output)
+    sync = ModelArtifactSyncOperator(task_id="sync", model_name="digits", artifact=arrived.output)
     listing = BashOperator(task_id="listing", bash_command="ls {{ ti.xcom_pull('sync')['path'] }}")
     deploy = OnPremDeployOperator(
         task_id="deploy",
-        model_name="mixed",
+        model_name="digits",
         release=sync.output,
         targets=["edge_01"],
-        probe=None,
+        policy={"bake_time": 1, "min_healthy_time": 1, "healthy_deadline": 15},
     )
     report = PythonOperator(task_id="report", python_callable=serving, op_args=[deploy.output])
 
