@@ -14,7 +14,7 @@ from hybrid_provider.artifacts.signature import (
     load_public_key,
     verify,
 )
-from hybrid_provider.exceptions import ArtifactRefused
+from hybrid_provider.exceptions import ArtifactRefused, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -119,6 +119,11 @@ class Admission:
                 return datetime.fromisoformat(self._last_signed.read_text().strip())
             except FileNotFoundError:
                 return None
+            except ValueError as error:
+                raise StoreError(
+                    f"{self._last_signed} holds no date, so a rollback cannot be told; write the date of the "
+                    "newest signature there (the signature in a release's provenance has it)"
+                ) from error
 
     def _is_news(self, admitted: Admitted) -> bool:
         when = admitted.signed.signed if admitted.signed else None

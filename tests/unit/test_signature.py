@@ -34,7 +34,7 @@ from hybrid_provider.artifacts.signature import (
     verify,
 )
 from hybrid_provider.artifacts.store import ReleaseStore
-from hybrid_provider.exceptions import ArtifactRefused, ConfigurationError
+from hybrid_provider.exceptions import ArtifactRefused, ConfigurationError, StoreError
 from tests.releases import make_release
 
 if TYPE_CHECKING:
@@ -266,6 +266,12 @@ class TestAdmission:
     @staticmethod
     def admission(place, store, beside=lambda: None):
         return Admission(ArtifactPolicy(public_keys=(place / "public.pem",)), store, "digits", beside)
+
+    def test_a_damaged_memory_of_the_last_signature_is_not_taken_for_none(self, place):
+        store, release = self.bring(place, FILES)
+        (place / "store/digits/last-signed").write_text("")
+        with pytest.raises(StoreError, match="last-signed"):
+            self.admission(place, store).admit_known(release)
 
     def test_a_release_from_before_the_policy_is_signed_later(self, place):
         store = ReleaseStore(place / "store")

@@ -33,6 +33,6 @@ def test_a_kill_at_any_file_operation_leaves_no_release_or_the_whole_one(tmp_pat
 
 def test_a_kill_while_files_are_shared_or_pruned_leaves_each_release_whole_or_gone(tmp_path):
     outcomes = outcomes_of("prune", tmp_path)
-    assert outcomes["kills"] > 100
+    assert outcomes["kills"] > 30
     assert outcomes["2_releases"] > 0
     assert outcomes["3_releases"] > 0
