@@ -1,7 +1,7 @@
 # Every command of the project; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-compose test-faults test-planted bench-wait bench-sync lint format build constraints clean
+.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-compose test-faults test-planted fuzz bench-wait bench-sync lint format build constraints clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -46,6 +46,13 @@ test-faults: .venv/.dev  ## Run 50 of each fault at each step of a sync, and pri
 
 test-planted: .venv/.dev  ## Plant bugs in a copy of what reads artifacts; the tests must catch each (some minutes)
 	$(BIN)/python tests/planted.py
+
+FUZZ_RUNS ?= 20000
+fuzz: .venv/.dev  ## Fuzz the readers of archives, manifests, formats and signatures (FUZZ_RUNS=20000 each)
+	@set -e; for reader in archive gzip manifest format signature; do \
+	    echo "fuzzing: $$reader"; \
+	    PYTHONPATH=. $(BIN)/python -m tests.fuzz.readers $$reader -runs=$(FUZZ_RUNS) -seed=1 -timeout=20 \
+	        -rss_limit_mb=2048 -max_len=20000 -verbosity=0 -artifact_prefix=/tmp/fuzz-$$reader-; done
 
 bench-wait: .venv/.dev  ## Measure 1,000 deferred trainings in one process, and the amazon provider's (about 8 minutes)
 	$(BIN)/python -m benchmarks.wait

@@ -17,7 +17,7 @@
     │   ├── ArtifactNotFound        no object, or an empty one, at the URI
     │   ├── ArtifactChanged         the object was replaced while it was being read
     │   ├── ArtifactUnavailable     the object store throttles, fails or cannot be reached
-    │   ├── ArtifactRefused         an archive or a file that must not be unpacked
+    │   ├── ArtifactRefused         an archive or a file that must not be unpacked, or that the policy refuses
     │   ├── ReleaseNotFound         the store holds no such release
     │   └── StoreError              the store's disk is full, read-only or locked
     ├── TargetError                 carries the target's name
@@ -109,7 +109,7 @@ class ArtifactUnavailable(ArtifactError):
 
 
 class ArtifactRefused(ArtifactError):
-    """An archive or a file that must not be unpacked; the message names the member."""
+    """An archive or a file that must not be unpacked, or that the policy refuses; the message names it."""
 
 
 class ReleaseNotFound(ArtifactError):

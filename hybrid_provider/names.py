@@ -24,7 +24,7 @@ def checked_name(what: str, name: object) -> str:
     Raises:
         InvalidName: It is empty, too long, or holds a character outside the grammar.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name:
+    if not isinstance(name, str) or not _is_written_in_it(name):
         raise InvalidName(
             f"{what} name {name!r}: use letters, digits, '.', '_' and '-', "
             "beginning with a letter or a digit, and no '..'"
@@ -34,3 +34,12 @@ def checked_name(what: str, name: object) -> str:
             f"{what} name {name!r} has {len(name)} characters; at most {MAX_NAME_LENGTH} are allowed"
         )
     return name
+
+
+def is_name(name: str) -> bool:
+    """Whether the grammar allows ``name``."""
+    return len(name) <= MAX_NAME_LENGTH and _is_written_in_it(name)
+
+
+def _is_written_in_it(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and ".." not in name

@@ -6,9 +6,13 @@
         releases/<release_id>/…        exactly the manifest's files
         manifests/<release_id>         the manifest's canonical text
         provenance/<release_id>.json   where it came from
+        signatures/<release_id>        who vouches for it, where a signature came beside the artifact
         sources/<hash>                 an artifact's identity → the digest of its release, and
                                        the SHA-256 of the object where it was asked for
-        channels/<name>                a release id: candidate, champion
+        channels/<name>                candidate, champion: a release id, and the one before it
+        pins/<release_id>              why this release is never pruned
+        leases/<release_id>            locked (shared) by whoever reads the release now
+        last-signed                    the date of the newest signature that was accepted
         .staging/                      a release that is being written
         .lock                          held by the process that writes
 
@@ -24,6 +28,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +46,7 @@ from hybrid_provider.artifacts.folder import (
 )
 from hybrid_provider.artifacts.manifest import Manifest
 from hybrid_provider.artifacts.release import Release, ReleaseDict, release_id_of
+from hybrid_provider.artifacts.sharing import files_below, share_files
 from hybrid_provider.exceptions import (
     ArtifactChanged,
     ArtifactRefused,
@@ -48,15 +54,25 @@ from hybrid_provider.exceptions import (
     ReleaseNotFound,
     StoreError,
 )
-from hybrid_provider.names import checked_name
+from hybrid_provider.names import checked_name, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from hybrid_provider.artifacts.manifest import ManifestFile
 
 CHANNELS = ("candidate", "champion")
 LATEST = "latest"
 _RELEASE_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """What a channel names: ``current``, and ``previous`` to go back to; None for nothing."""
+
+    current: str | None
+    previous: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +91,11 @@ class ReleaseStore:
         Raises:
             ReleaseNotFound: There is no such release, or nothing in the channel.
         """
-        folder = self._folder(model)
+        folder = self.folder(model)
         if name == LATEST:
             release_id = max(self._release_ids(folder), default=None)
         elif name in CHANNELS:
-            release_id = _text_of(folder / "channels" / name)
+            release_id = self.channel(model, name).current
         else:
             release_id = checked_name("release", name)
         if release_id is None or not (folder / "releases" / release_id).is_dir():
@@ -91,7 +107,20 @@ class ReleaseStore:
 
     def releases(self, model: str) -> tuple[Release, ...]:
         """All releases of a model, the oldest first."""
-        return tuple(self._read(model, release_id) for release_id in self._release_ids(self._folder(model)))
+        return tuple(self._read(model, release_id) for release_id in self.release_ids(model))
+
+    def release_ids(self, model: str) -> tuple[str, ...]:
+        """The ids of a model's releases, the oldest first; also of those whose manifest is damaged."""
+        return tuple(self._release_ids(self.folder(model)))
+
+    def models(self) -> tuple[str, ...]:
+        """The models that have a release, by name."""
+        with store_errors_explained(self.root):
+            try:
+                names = [path.name for path in self.root.iterdir() if (path / "releases").is_dir()]
+            except FileNotFoundError:
+                return ()
+        return tuple(sorted(filter(is_name, names)))
 
     def find(self, model: str, artifact: Artifact, *, archive_sha256: str | None = None) -> Release | None:
         """The release that was made from exactly this artifact, without reading a byte of it.
@@ -101,7 +130,7 @@ class ReleaseStore:
             artifact: Where it came from.
             archive_sha256: Only if the object's own bytes were seen to have this SHA-256.
         """
-        text = _text_of(self._folder(model) / "sources" / _identity(artifact))
+        text = _text_of(self.folder(model) / "sources" / _identity(artifact))
         if text is None:
             return None
         digest, _, proven = text.partition(" ")
@@ -109,7 +138,7 @@ class ReleaseStore:
 
     def find_digest(self, model: str, digest: str) -> Release | None:
         """The release whose files have this digest."""
-        for release_id in self._release_ids(self._folder(model)):
+        for release_id in self._release_ids(self.folder(model)):
             if release_id.endswith(f"-{digest[:12]}"):
                 release = self._read(model, release_id)
                 if release.digest == digest:
@@ -146,34 +175,45 @@ class ReleaseStore:
 
     def provenance(self, release: Release) -> Mapping[str, object]:
         """What was kept with a release about where it came from."""
-        origin = _text_of(self._folder(release.model) / "provenance" / f"{release.release_id}.json")
+        origin = _text_of(self.folder(release.model) / "provenance" / f"{release.release_id}.json")
         return dict(json.loads(origin)) if origin else {}
 
     def verify(self, release: Release) -> tuple[str, ...]:
         """Read every file again; one line for each that is missing, different or not in the manifest."""
         expected = {file.path: file for file in release.manifest.files}
-        found = {str(path.relative_to(release.path)) for path in release.path.rglob("*") if not path.is_dir()}
-        faults = [f"{path}: not in the manifest" for path in found - expected.keys()]
-        faults += [f"{path}: missing" for path in expected.keys() - found]
-        for path in expected.keys() & found:
-            if (release.path / path).is_symlink() or _sha256_of(release.path / path) != expected[path].sha256:
-                faults.append(f"{path}: changed since it was verified")
+        with store_errors_explained(release.path):
+            found = files_below(release.path)
+            faults = [f"{path}: not in the manifest" for path in found - expected.keys()]
+            faults += [f"{path}: missing" for path in expected.keys() - found]
+            faults += [
+                f"{path}: changed since it was verified"
+                for path in expected.keys() & found
+                if not _is_as_it_was(release.path / path, expected[path])
+            ]
         return tuple(sorted(faults))
+
+    def channel(self, model: str, channel: str) -> Channel:
+        """The release that a channel is at, and the one that it was at before."""
+        lines = (_text_of(self.folder(model) / "channels" / channel) or "").split("\n")
+        current, previous = [*lines, ""][:2]
+        return Channel(current or None, previous or None)
 
     def point(self, model: str, channel: str, release_id: str) -> None:
         """Set a channel (:data:`CHANNELS`) to a release; one rename."""
         if channel not in CHANNELS:
             raise ConfigurationError(f"channel {channel!r} is not one of {', '.join(CHANNELS)}")
-        self.release(model, release_id)
-        folder = self._folder(model) / "channels"
+        folder = self.folder(model) / "channels"
         with store_errors_explained(folder), self.locked(model):
+            self.release(model, release_id)
+            before = self.channel(model, channel)
+            previous = before.previous if before.current == release_id else before.current
             make_folder(folder)
-            write_small_file(folder / channel, f"{release_id}\n")
+            write_small_file(folder / channel, f"{release_id}\n{previous or ''}\n")
 
     @contextmanager
     def locked(self, model: str) -> Iterator[None]:
         """Hold the model's lock, waiting for it; the kernel lets go of it when the process ends."""
-        folder = self._folder(model)
+        folder = self.folder(model)
         with store_errors_explained(folder):
             make_folder(folder)
             descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -190,7 +230,7 @@ class ReleaseStore:
 
         The caller holds the lock; what a killed process left behind is removed first.
         """
-        staging = self._folder(model) / ".staging"
+        staging = self.folder(model) / ".staging"
         with store_errors_explained(staging):
             shutil.rmtree(staging, ignore_errors=True)
             make_folder(staging)
@@ -211,28 +251,53 @@ class ReleaseStore:
         artifact: Artifact | None,
         provenance: Mapping[str, object],
         archive_sha256: str | None = None,
+        signature: str | None = None,
     ) -> Release:
         """Make the files in ``staged``, verified and durable, a release; the caller holds the lock.
 
         A digest that the store knows keeps its release and id. ``archive_sha256`` is that of the object's
-        own bytes, where it was computed.
+        own bytes, where it was computed; ``signature`` is kept beside the release. Files that older
+        releases have as well become one file with several names.
         """
-        folder = self._folder(model)
+        folder = self.folder(model)
         with store_errors_explained(folder):
             release = self.find_digest(model, manifest.digest)
             if release is None:
                 release_id = release_id_of(created, manifest.digest)
                 self._record(folder, release_id, manifest, artifact, provenance)
+                _keep_signature(folder, release_id, signature)
                 make_folder(folder / "releases")
                 staged.rename(folder / "releases" / release_id)
                 sync_to_disk(folder / "releases")
                 release = self._read(model, release_id)
+                share_files(release, self._intact_besides(release), staged.parent / "link")
+            else:
+                _keep_signature(folder, release.release_id, signature)
             if artifact is not None:
                 make_folder(folder / "sources")
                 write_small_file(
                     folder / "sources" / _identity(artifact), f"{manifest.digest} {archive_sha256 or ''}\n"
                 )
         return release
+
+    def signature(self, release: Release) -> str | None:
+        """The signature that came beside the release's artifact, as it was."""
+        return _text_of(self.folder(release.model) / "signatures" / release.release_id)
+
+    def keep_signature(self, release: Release, signature: str | None) -> Path:
+        """Keep a signature beside a release that is there; its path. The caller holds the lock."""
+        folder = self.folder(release.model)
+        with store_errors_explained(folder):
+            _keep_signature(folder, release.release_id, signature)
+        return folder / "signatures" / release.release_id
+
+    def _intact_besides(self, release: Release) -> Iterator[Release]:
+        for release_id in self.release_ids(release.model):
+            if release_id != release.release_id:
+                try:
+                    yield self._read(release.model, release_id)
+                except StoreError as error:
+                    _log.warning("%s", error)
 
     def _record(
         self,
@@ -251,7 +316,7 @@ class ReleaseStore:
             write_small_file(folder / kind / name, text)
 
     def _read(self, model: str, release_id: str) -> Release:
-        folder = self._folder(model)
+        folder = self.folder(model)
         text = _text_of(folder / "manifests" / release_id)
         origin = _text_of(folder / "provenance" / f"{release_id}.json")
         try:
@@ -270,7 +335,8 @@ class ReleaseStore:
             artifact=artifact,
         )
 
-    def _folder(self, model: str) -> Path:
+    def folder(self, model: str) -> Path:
+        """Where everything about a model is."""
         return self.root / checked_name("model", model)
 
     def _release_ids(self, folder: Path) -> list[str]:
@@ -280,6 +346,12 @@ class ReleaseStore:
             except FileNotFoundError:
                 return []
         return sorted(filter(_RELEASE_ID.fullmatch, names))
+
+
+def _keep_signature(folder: Path, release_id: str, signature: str | None) -> None:
+    if signature is not None:
+        make_folder(folder / "signatures")
+        write_small_file(folder / "signatures" / release_id, f"{signature}\n")
 
 
 def _damaged(folder: Path, release_id: str, fault: str) -> StoreError:
@@ -317,6 +389,8 @@ def _text_of(path: Path) -> str | None:
             return None
 
 
-def _sha256_of(path: Path) -> str:
+def _is_as_it_was(path: Path, expected: ManifestFile) -> bool:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return False
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest() == expected.sha256

@@ -9,10 +9,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hybrid_provider.artifacts.admission import Admission
 from hybrid_provider.artifacts.archive import Limits, unpack
 from hybrid_provider.artifacts.artifact import Artifact
 from hybrid_provider.artifacts.folder import FolderWriter, free_bytes, store_errors_explained
 from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
+from hybrid_provider.artifacts.origin import check_origin
+from hybrid_provider.artifacts.policy import ArtifactPolicy
 from hybrid_provider.artifacts.progress import Counter, Progress
 from hybrid_provider.artifacts.reading import describe, stored_objects
 from hybrid_provider.artifacts.reuse import (
@@ -24,8 +27,15 @@ from hybrid_provider.artifacts.reuse import (
     leftover_of,
     objects_read,
 )
+from hybrid_provider.artifacts.signature import MAX_SIGNATURE_BYTES
 from hybrid_provider.artifacts.transfer import Arrived, Download, Part, TransferPolicy, parts_of
-from hybrid_provider.exceptions import ArtifactChanged, ArtifactRefused, ConfigurationError, StoreError
+from hybrid_provider.exceptions import (
+    ArtifactChanged,
+    ArtifactNotFound,
+    ArtifactRefused,
+    ConfigurationError,
+    StoreError,
+)
 from hybrid_provider.names import checked_name
 
 if TYPE_CHECKING:
@@ -72,6 +82,7 @@ def sync(
     provenance: Mapping[str, object] | None = None,
     limits: Limits | None = None,
     transfer: TransferPolicy | None = None,
+    policy: ArtifactPolicy | None = None,
 ) -> SyncResult:
     """Bring an artifact into the store; one that is there already is not read again.
 
@@ -86,6 +97,8 @@ def sync(
         provenance: Further facts to keep with the release: plain values, no secrets.
         limits: What an archive may unpack to.
         transfer: How it is read.
+        policy: From where, in which formats and signed by whom it must be; it also holds for a release
+            that is there already.
 
     Raises:
         ArtifactError: Its kinds are in :mod:`hybrid_provider.exceptions`; the store is then as it was.
@@ -94,19 +107,25 @@ def sync(
     begun = time.monotonic()
     checked_name("model", model)
     expected_sha256 = None if expected_sha256 is None else _checked_sha256(expected_sha256)
-    transfer = transfer or TransferPolicy()
+    transfer, policy = transfer or TransferPolicy(), policy or ArtifactPolicy()
+    policy.check_source(source.uri if isinstance(source, Artifact) else source)
     artifact = source if isinstance(source, Artifact) else describe(access, source, transfer)
+    if policy.asks_for_origin:
+        check_origin(access, artifact, policy)
+    admission = Admission(policy, store, model, lambda: _signature_beside(access, artifact, transfer))
     fetch = _Fetch(access, artifact, expected_sha256, progress, limits or Limits(), transfer)
-    release = store.find(model, artifact, archive_sha256=expected_sha256)
-    reused_bytes = artifact.size_bytes
-    if release is None:
+    known = store.find(model, artifact, archive_sha256=expected_sha256)
+    if known is None:
         with store.locked(model):
             # Another process may have brought it while this one waited.
-            release = store.find(model, artifact, archive_sha256=expected_sha256)
-            if release is None:
+            known = store.find(model, artifact, archive_sha256=expected_sha256)
+            if known is None:
                 release, reused_bytes = fetch.into(
-                    store, model, created or artifact.last_modified, provenance or {}
+                    admission, created or artifact.last_modified, provenance or {}
                 )
+    if known is not None:
+        admission.admit_known(known)
+        release, reused_bytes = known, artifact.size_bytes
     return SyncResult(
         release=release,
         seconds=time.monotonic() - begun,
@@ -127,12 +146,13 @@ class _Fetch:
     transfer: TransferPolicy
 
     def into(
-        self, store: ReleaseStore, model: str, created: datetime, provenance: Mapping[str, object]
+        self, admission: Admission, created: datetime, provenance: Mapping[str, object]
     ) -> tuple[Release, int]:
         """Read it, and add it to the store; the release, and how many bytes were on the disk already.
 
         The caller holds the model's lock.
         """
+        store, model = admission.store, admission.model
         objects = self._objects()
         if self.artifact.is_prefix:
             prefix = Location.parse(self.artifact.uri).key
@@ -149,6 +169,7 @@ class _Fetch:
             else:
                 shutil.rmtree(leftover, ignore_errors=True)
                 manifest, reused_bytes = self._receive_object(objects, folder), 0
+            admitted = admission.admit(folder, manifest)
             release = store.add(
                 model,
                 folder,
@@ -156,8 +177,10 @@ class _Fetch:
                 created=created,
                 artifact=self.artifact,
                 archive_sha256=self.expected_sha256,
-                provenance=provenance,
+                provenance={**provenance, **admitted.facts()},
+                signature=admitted.signature,
             )
+            admission.remember(admitted)
             return release, reused_bytes
 
     def _require_space(self, folder: Path, needed: int) -> None:
@@ -278,6 +301,22 @@ class _Fetch:
             landing=landing,
             on_bytes=Counter(total_bytes, self.progress).add if self.progress else None,
         )
+
+
+def _signature_beside(access: Access, artifact: Artifact, transfer: TransferPolicy) -> str | None:
+    """The object that lies beside the artifact and vouches for it: its name and ``.sig``."""
+    location = Location.parse(artifact.uri.rstrip("/") + ".sig")
+    try:
+        objects = stored_objects(access, location, transfer)
+    except ArtifactNotFound:
+        return None
+    if objects[0].size_bytes > MAX_SIGNATURE_BYTES:
+        raise ArtifactRefused(
+            f"{location} has {objects[0].size_bytes} bytes, more than a signature has; sign again"
+        )
+    with Download(access, location, parts_of(objects, transfer.part_bytes), transfer) as download:
+        content = b"".join(bytes(chunk) for arrived in download for chunk in arrived.chunks)
+    return content.decode(errors="replace")
 
 
 def _hashed(bodies: Iterable[memoryview], sha256: hashlib._Hash) -> Generator[memoryview, None, None]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk import BaseOperator, conf
 
 from hybrid_provider._explained import explained
+from hybrid_provider.artifacts.retention import in_use
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.exceptions import ConfigurationError, HybridError, InvalidName
@@ -112,7 +113,10 @@ class OnPremDeployOperator(BaseOperator):
         policy = RolloutPolicy.of(cast("Mapping[str, object] | None", literal("policy", self.policy)))
         fleet = fleet_of(self.targets)
         placement = Placement(base_folder=self.base_folder, reload_command=self.reload_command)
-        result = asyncio.run(self._deploy(self._release(), fleet, placement, policy, rollout_id_of(context)))
+        store = ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
+        release = self._release(store)
+        with in_use(store, release):
+            result = asyncio.run(self._deploy(release, fleet, placement, policy, rollout_id_of(context)))
         self.log.info("Rollout %s in %.1f s\n%s", result.state, result.seconds, result.table())
         result.raise_unless_succeeded()
         return result.to_dict()
@@ -150,9 +154,8 @@ class OnPremDeployOperator(BaseOperator):
     def _log_entry(self, entry: JournalEntry) -> None:
         self.log.info("%s", entry)
 
-    def _release(self) -> Release:
+    def _release(self, store: ReleaseStore) -> Release:
         """The release on this worker's disk; an earlier task may have run on another worker."""
-        store = ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
         wanted = literal("release", self.release)
         if isinstance(wanted, str):
             return store.release(self.model_name, wanted)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import BaseOperator, conf
 
 from hybrid_provider._explained import explained
+from hybrid_provider.artifacts.policy import ArtifactPolicy
 from hybrid_provider.artifacts.progress import in_units
+from hybrid_provider.artifacts.retention import prune
 from hybrid_provider.artifacts.source import ArtifactSource
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import SyncResult, sync
 from hybrid_provider.hooks.aws import aws_access
 from hybrid_provider.hooks.objects import access_for
 from hybrid_provider.names import checked_name
+from hybrid_provider.operators._literal import literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +45,10 @@ class ModelArtifactSyncOperator(BaseOperator):
             ``gs://``, ``az://container/…``, ``abfs://container@account…/…`` and ``file:///…``. Templated.
         store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
         expected_sha256: Of the object as it is in the cloud; another is refused. Templated.
+        policy: From where, in which formats and signed by whom it must be: an
+            :class:`~hybrid_provider.artifacts.policy.ArtifactPolicy`, or a mapping of its rules. Templated.
+        keep_releases: How many of the newest releases stay after the sync; those that a channel names, that
+            are pinned or read stay as well. None, the default, removes none.
         limits: What an archive may unpack to; the defaults are those of
             :class:`~hybrid_provider.artifacts.archive.Limits`.
         aws_conn_id: As in the amazon provider.
@@ -59,6 +66,7 @@ class ModelArtifactSyncOperator(BaseOperator):
         "artifact",
         "store_root",
         "expected_sha256",
+        "policy",
         "aws_conn_id",
         "region_name",
         "gcp_conn_id",
@@ -72,6 +80,8 @@ class ModelArtifactSyncOperator(BaseOperator):
         artifact: object,
         store_root: str | PathLike[str] | None = None,
         expected_sha256: str | None = None,
+        policy: object = None,
+        keep_releases: int | None = None,
         limits: Limits | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
@@ -86,6 +96,8 @@ class ModelArtifactSyncOperator(BaseOperator):
         self.artifact = artifact
         self.store_root = store_root
         self.expected_sha256 = expected_sha256
+        self.policy = policy
+        self.keep_releases = keep_releases
         self.limits = limits
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -99,6 +111,7 @@ class ModelArtifactSyncOperator(BaseOperator):
         """Sync, with a line in the log every few seconds."""
         checked_name("model", self.model_name)
         source = ArtifactSource.read(self.artifact)
+        policy = ArtifactPolicy.of(cast("Mapping[str, object] | None", literal("policy", self.policy)))
         access = access_for(
             source.uri,
             aws=lambda: aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config),
@@ -117,9 +130,22 @@ class ModelArtifactSyncOperator(BaseOperator):
             created=source.created,
             limits=self.limits,
             provenance={"training": source.training, "run": _run(context)},
+            policy=policy,
         )
         self.log.info("%s", _summary(result))
+        if self.keep_releases is not None:
+            self._prune(store, self.keep_releases)
         return result.release.to_dict(seconds=result.seconds, reused_bytes=result.reused_bytes)
+
+    def _prune(self, store: ReleaseStore, keep: int) -> None:
+        pruned = prune(store, self.model_name, keep)
+        if pruned.removed:
+            self.log.info(
+                "Pruned %d releases, %s: %s",
+                len(pruned.removed),
+                in_units(pruned.freed_bytes),
+                ", ".join(pruned.removed),
+            )
 
 
 def _every(seconds: float, report: Callable[[Progress], None]) -> Callable[[Progress], None]:
