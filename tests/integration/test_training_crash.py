@@ -90,7 +90,7 @@ def test_a_process_killed_at_any_call_leaves_one_paid_training(cloud, worker, ne
         "DescribeLogStreams", "GetLogEvents", "s3 HEAD artifact",
     }  # fmt: skip
     with capsys.disabled():
-        print(  # noqa: T201 - the report that this test is to give
+        print(
             f"\nkilled at {len(planned)} boundaries, hits:",
             *(f"  {at}: {hits[at]}" for at in planned),
             sep="\n",

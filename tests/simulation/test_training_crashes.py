@@ -25,7 +25,7 @@ class Chaos:
     """Crashes before or after calls; a life has a few crashes and no more."""
 
     def __init__(self, seed):
-        self.random = random.Random(seed)  # noqa: S311 - a seed, not a secret
+        self.random = random.Random(seed)
         self.left = self.random.randint(1, 6)
         self.hits = Counter()
 
@@ -165,7 +165,7 @@ def test_two_hundred_crashing_lives_end_with_one_successful_job_each_and_pay_for
     expected = [f"{side} {call}" for call in (*BACKEND_CALLS, *STORE_CALLS) for side in ("before", "after")]
     with capsys.disabled():
         report = [f"{boundary}: {hits[boundary]}" for boundary in expected]
-        print(f"\ncrashes in {len(SEEDS)} lives:", *report, sep="\n  ")  # noqa: T201 - the report that this test is to give
+        print(f"\ncrashes in {len(SEEDS)} lives:", *report, sep="\n  ")
     assert min(hits[boundary] for boundary in expected) > 0
 
 
