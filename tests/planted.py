@@ -107,7 +107,10 @@ def caught_by(bug: Bug) -> str | None:
             text=True,
             check=False,
         )
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    lines = done.stdout.splitlines()
+    if any(line.startswith("ERROR") for line in lines):
+        sys.exit(f"{bug.what}: a server did not start, which proves nothing\n{done.stdout[-2000:]}")
+    failed = [line for line in lines if line.startswith("FAILED")]
     return failed[0].partition("::")[2][:100] if failed else None
 
 
