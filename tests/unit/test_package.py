@@ -75,10 +75,12 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert tops == {"hybrid_provider", f"airflow_provider_hybrid-{hybrid_provider.__version__}.dist-info"}
 
 
-def test_the_wheel_holds_every_module_of_the_package(wheel):
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "hybrid_provider").rglob("*.py")}
+def test_the_wheel_holds_every_module_and_every_shell_script_of_the_package(wheel):
+    folder = ROOT / "hybrid_provider"
+    files = {str(path.relative_to(ROOT)) for kind in ("*.py", "*.sh") for path in folder.rglob(kind)}
 
-    assert modules <= set(wheel.namelist())
+    assert files <= set(wheel.namelist())
+    assert "hybrid_provider/targets/scripts/activate.sh" in files
     assert "hybrid_provider/py.typed" in wheel.namelist()
 
 
