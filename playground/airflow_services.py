@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from playground.environment import Playground
@@ -35,11 +35,18 @@ class AirflowServices:
         url: Of the UI and the REST API.
         components: Name to process; each leads a process group of its own.
         logs: The folder of their logs, one file a component.
+        start: Starts the component of a name.
     """
 
     url: str
     components: Mapping[str, subprocess.Popen[bytes]]
     logs: Path
+    start: Callable[[str], None]
+
+    def restart(self, name: str) -> None:
+        """End one component and start it anew."""
+        stop([self.components[name]])
+        self.start(name)
 
     def check(self) -> None:
         """Raise ``AirflowDown`` if a component has ended."""
@@ -90,18 +97,22 @@ def airflow_services(place: Playground, port: int) -> Iterator[AirflowServices]:
         "triggerer": ["triggerer", "--skip-serve-logs"],
     }
     running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(name: str) -> None:
+        with (logs / f"{name}.log").open("ab") as log:
+            running[name] = subprocess.Popen(
+                place.airflow(*commands[name]),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
     try:
-        for name, arguments in commands.items():
-            with (logs / f"{name}.log").open("wb") as log:
-                running[name] = subprocess.Popen(
-                    place.airflow(*arguments),
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-        yield AirflowServices(url, running, logs)
+        for name in commands:
+            start(name)
+        yield AirflowServices(url, running, logs, start)
     finally:
         stop(running.values())
 

@@ -11,9 +11,14 @@ import pytest
 REQUIRE_ALL = os.environ.get("HYBRID_REQUIRE_ALL") == "1"
 
 
+def find_program(name: str) -> str | None:
+    """The path of a program, None if the machine lacks it."""
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+
+
 def require_program(name: str, package: str) -> str:
     """The path of a program that a user's machine may lack; absent, the test skips, and in CI it fails."""
-    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    path = find_program(name)
     if path is None:
         reason = f"{name} is not installed (Debian package {package})"
         if REQUIRE_ALL:

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.ahead import run_ahead
-from hybrid_provider.artifacts.gunzip import gunzip
+from hybrid_provider.artifacts.inflate import GZIP, ZSTD, inflate
 from hybrid_provider.artifacts.manifest import shown
 from hybrid_provider.artifacts.tar import read_tar
 from hybrid_provider.exceptions import ArtifactRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from hybrid_provider.artifacts.folder import FolderWriter
 
-_GZIP_TAR = (".tar.gz", ".tgz")
+_COMPRESSED = {".tar.gz": GZIP, ".tgz": GZIP, ".tar.zst": ZSTD, ".tzst": ZSTD}
 _TAR = ".tar"
-_NOT_YET = (".tar.zst", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
+_NOT_READ = (".tar.bz2", ".tar.xz", ".tbz2", ".txz")
 # Its own, one or two for a long name, and a folder's.
 _HEADERS_PER_FILE = 4
 
@@ -41,7 +41,13 @@ class Limits:
 
 
 def unpack(
-    name: str, packed_bytes: int, chunks: Iterator[memoryview], writer: FolderWriter, limits: Limits
+    name: str,
+    packed_bytes: int,
+    chunks: Iterator[memoryview],
+    writer: FolderWriter,
+    limits: Limits,
+    *,
+    stop: Callable[[], None] | None = None,
 ) -> None:
     """Write what an object holds.
 
@@ -51,14 +57,16 @@ def unpack(
         chunks: Its bytes, in order.
         writer: Takes the files.
         limits: What it may unpack to.
+        stop: Ends the wait for the next chunk, from another thread.
 
     Raises:
         ArtifactRefused: The archive is damaged, or must not be unpacked; the message names the member.
     """
-    if name.lower().endswith(_NOT_YET):
-        raise ArtifactRefused(f"{name}: archives of this form are not read; pack it as .tar.gz")
-    if name.lower().endswith(_GZIP_TAR):
-        inflated = run_ahead(gunzip(chunks), batch=4, batches=4)
+    if name.lower().endswith(_NOT_READ):
+        raise ArtifactRefused(f"{name}: archives of this form are not read; pack it as .tar.gz or .tar.zst")
+    compression = next((form for suffix, form in _COMPRESSED.items() if name.lower().endswith(suffix)), None)
+    if compression is not None:
+        inflated = run_ahead(inflate(chunks, compression), batch=4, batches=4, stop=stop)
         try:
             _untar(inflated, packed_bytes, writer, limits)
         finally:

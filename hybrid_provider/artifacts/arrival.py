@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from hybrid_provider.artifacts.s3 import describe
-from hybrid_provider.exceptions import ArtifactChanged, ArtifactNotFound
+from hybrid_provider.artifacts.newest import Wanted, artifacts_under
+from hybrid_provider.artifacts.s3 import S3Location, describe, stored_objects
+from hybrid_provider.artifacts.source import ArtifactSource
+from hybrid_provider.exceptions import ArtifactChanged, ArtifactNotFound, ConfigurationError
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Sequence
 
     from hybrid_provider.artifacts.artifact import Artifact
     from hybrid_provider.aws import AwsAccess
@@ -23,18 +27,42 @@ class Awaited:
         uri: Of an object, or of a prefix of objects.
         expected: The artifact that another task saw there; None takes any.
         newer_than: One written then or before is not the one; None takes any.
+        newest: Take the newest of this name under ``uri``, as
+            ``name`` of :class:`~hybrid_provider.artifacts.newest.Wanted`.
+        marker: The name of an object that is written last into a prefix: without it, the prefix is not whole.
     """
 
     uri: str
     expected: Artifact | None = None
     newer_than: datetime | None = None
+    newest: str | None = None
+    marker: str | None = None
 
     def look(self, access: AwsAccess) -> Artifact | None:
         """What is there now, None for nothing; other errors as of :func:`describe`."""
         try:
-            return describe(access, self.uri, version_id=self.expected.version_id if self.expected else None)
+            if self.newest is None and self.marker is None:
+                version_id = self.expected.version_id if self.expected else None
+                return describe(access, self.uri, version_id=version_id)
+            found = self.all(access)
+            # Only this tells the version of an object.
+            return describe(access, found[-1].uri) if found else None
         except ArtifactNotFound:
             return None
+
+    def all(self, access: AwsAccess) -> tuple[Artifact, ...]:
+        """All whole artifacts that are there now, the newest last; one at most unless ``newest`` is set.
+
+        Objects that were listed carry no version.
+        """
+        location = S3Location.parse(self.uri)
+        wanted = Wanted(name=self.newest, marker=self.marker)
+        wanted.check(location)
+        try:
+            objects = stored_objects(access, location)
+        except ArtifactNotFound:
+            return ()
+        return artifacts_under(location, objects, wanted)
 
     def arrived(self, now: Artifact | None, before: Artifact | None) -> bool:
         """Whether ``now``, with ``before`` seen one interval ago, ends the wait.
@@ -57,8 +85,65 @@ class Awaited:
             return True
         if self.newer_than is not None and now.last_modified <= self.newer_than:
             return False
-        return before is not None and _same(now, before)
+        return before is not None and now.uri == before.uri and _same(now, before)
 
 
 def _same(one: Artifact, other: Artifact) -> bool:
     return (one.etag, one.size_bytes) == (other.etag, other.size_bytes)
+
+
+def date_of(newer_than: object) -> datetime | None:
+    """The moment that ``newer_than`` of a sensor means.
+
+    Args:
+        newer_than: None, a ``datetime``, ISO 8601, or what training, the sensor or the sync operator
+            returned, which stands for the moment when its artifact was written.
+
+    Raises:
+        ConfigurationError: It is anything else.
+    """
+    if newer_than is None or newer_than == "":
+        return None
+    if isinstance(newer_than, str) and not newer_than.lstrip().startswith("{"):
+        try:
+            newer_than = datetime.fromisoformat(newer_than.strip())
+        except ValueError:
+            raise ConfigurationError(
+                f"newer_than is {newer_than!r}; give an ISO 8601 date, a release or an artifact"
+            ) from None
+    if isinstance(newer_than, datetime):
+        return newer_than if newer_than.tzinfo else newer_than.replace(tzinfo=UTC)
+    artifact = ArtifactSource.read(newer_than).artifact
+    return artifact.last_modified if artifact else None
+
+
+class Arrivals:
+    """Tells new artifacts from those that fired, look by look.
+
+    Args:
+        fired: The marks of what fired before; None if nothing was ever looked at.
+    """
+
+    def __init__(self, fired: frozenset[str] | None) -> None:
+        self.fired = fired if fired is not None else frozenset()
+        self.changed = False
+        self._first = fired is None
+        self._before: frozenset[str] = frozenset()
+
+    def new(self, there: Sequence[Artifact]) -> tuple[Artifact, ...]:
+        """Those that fire now; ``there`` is all that is there, the newest last."""
+        marks = {mark_of(artifact): artifact for artifact in there}
+        if self._first:
+            # Whoever begins to watch wants the model of today, not its history.
+            self.fired, self._first, self.changed = frozenset(marks) - set(list(marks)[-1:]), False, True
+        new = [mark for mark in marks if mark in self._before and mark not in self.fired]
+        # What is gone is forgotten, or the list would grow for ever.
+        fired = (self.fired | set(new)) & set(marks)
+        self.changed = self.changed or fired != self.fired
+        self.fired, self._before = fired, frozenset(marks)
+        return tuple(marks[mark] for mark in new)
+
+
+def mark_of(artifact: Artifact) -> str:
+    """Short for one artifact as it is: replaced, it has another."""
+    return hashlib.sha256(f"{artifact.uri} {artifact.etag} {artifact.size_bytes}".encode()).hexdigest()[:16]

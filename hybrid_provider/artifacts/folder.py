@@ -22,6 +22,8 @@ FOLDER_MODE = 0o755
 # One fsync waits for one commit of the file system's journal; many at once share it.
 _SYNCS_AT_ONCE = 16
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# The file system's own limits on hard links, or none at all.
+_NO_LINK = frozenset({errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS})
 _REMEDIES = {
     errno.ENOSPC: "free space there",
     errno.EDQUOT: "raise the quota of the worker's user, or free space there",
@@ -35,6 +37,27 @@ _REMEDIES = {
 }
 
 
+class NewFile:
+    """A file that is being written: put anywhere, from any thread, and hashed in order."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        self.size_bytes = 0
+        self.sha256 = hashlib.sha256()
+
+    def put(self, offset: int, chunk: memoryview) -> None:
+        """Write bytes to their place."""
+        while chunk:
+            written = os.pwrite(self.descriptor, chunk, offset)
+            chunk, offset = chunk[written:], offset + written
+
+    def hash(self, chunk: memoryview) -> None:
+        """Take the next bytes into the SHA-256."""
+        self.sha256.update(chunk)
+        self.size_bytes += len(chunk)
+
+
 class FolderWriter:
     """Fills an empty folder with files, each opened once, hashed while written, and never a link.
 
@@ -46,6 +69,7 @@ class FolderWriter:
         self._syncing = ThreadPoolExecutor(_SYNCS_AT_ONCE, thread_name_prefix="fsync")
         self._synced: list[Future[None]] = []
         self._files: list[ManifestFile] = []
+        self._open: dict[str, NewFile] = {}
         self._folders: dict[str, None] = {}
         self._taken_by_files: set[str] = set()
         self._taken_by_folders: set[str] = set()
@@ -54,6 +78,8 @@ class FolderWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for file in self._open.values():
+            os.close(file.descriptor)
         self._syncing.shutdown(cancel_futures=True)
 
     def write(self, path: str, chunks: Iterable[memoryview]) -> None:
@@ -66,20 +92,58 @@ class FolderWriter:
         Raises:
             ArtifactRefused: The path is unsafe, or taken (also when only its case differs).
         """
+        file = self.begin(path)
+        offset = 0
+        for chunk in chunks:
+            file.put(offset, chunk)
+            file.hash(chunk)
+            offset += len(chunk)
+        self.finish(file)
+
+    def begin(self, path: str) -> NewFile:
+        """Make an empty file, to be filled and handed to :meth:`finish`; errors as of :meth:`write`."""
         self._take(checked_path(path))
-        sha256 = hashlib.sha256()
-        size_bytes = 0
-        descriptor = os.open(self.root / path, _NEW_FILE, FILE_MODE)
+        file = NewFile(path, os.open(self.root / path, _NEW_FILE, FILE_MODE))
+        self._open[path] = file
+        os.fchmod(file.descriptor, FILE_MODE)  # whatever the worker's umask is
+        return file
+
+    def adopt(self, path: str, source: Path, sha256: str) -> bool:
+        """Take a file that is on this disk already: a hard link, or a copy where none can be made.
+
+        Args:
+            path: As of :meth:`write`; errors as there.
+            source: The file; it is read to its end first.
+            sha256: What it must have.
+
+        Returns:
+            Whether it is there and has it; if not, nothing was done.
+        """
+        checked_path(path)
+        if not _has_sha256(source, sha256):
+            return False
         try:
-            os.fchmod(descriptor, FILE_MODE)  # whatever the worker's umask is
-            for chunk in chunks:
-                _write_all(descriptor, chunk)
-                sha256.update(chunk)
-                size_bytes += len(chunk)
-        finally:
-            os.close(descriptor)
+            self._take(path)
+            os.link(source, self.root / path, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            self._copy(path, source)
         self._synced.append(self._syncing.submit(sync_to_disk, self.root / path))
-        self._files.append(ManifestFile(path, size_bytes, sha256.hexdigest()))
+        self._files.append(ManifestFile(path, source.stat().st_size, sha256))
+        return True
+
+    def _copy(self, path: str, source: Path) -> None:
+        with source.open("rb") as old, (self.root / path).open("xb") as new:
+            os.fchmod(new.fileno(), FILE_MODE)
+            shutil.copyfileobj(old, new)
+
+    def finish(self, file: NewFile) -> None:
+        """Take a file as complete: all its bytes were put and hashed."""
+        del self._open[file.path]
+        os.close(file.descriptor)
+        self._synced.append(self._syncing.submit(sync_to_disk, self.root / file.path))
+        self._files.append(ManifestFile(file.path, file.size_bytes, file.sha256.hexdigest()))
 
     def seal(self) -> Manifest:
         """Make everything durable; what was written."""
@@ -113,9 +177,13 @@ class FolderWriter:
         self._folders[folder] = None
 
 
-def _write_all(descriptor: int, chunk: memoryview) -> None:
-    while chunk:
-        chunk = chunk[os.write(descriptor, chunk) :]
+def _has_sha256(path: Path, sha256: str) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - pathlib opens no descriptors
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 def sync_to_disk(path: Path) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hybrid_provider.artifacts.artifact import Artifact
+from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
 from hybrid_provider.exceptions import (
     ArtifactError,
     ArtifactNotFound,
@@ -18,14 +16,13 @@ from hybrid_provider.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from datetime import datetime
+    from collections.abc import Iterator
 
     from botocore.exceptions import ClientError
 
+    from hybrid_provider.artifacts.artifact import Artifact
     from hybrid_provider.aws import AwsAccess
 
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _NO_BUCKET = "NoSuchBucket"
 _NOT_NOW = "SlowDown"
 _NOT_FOUND = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchVersion"})
@@ -68,11 +65,8 @@ _ANSWERS: tuple[tuple[frozenset[str], type[HybridError], str], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class S3Location:
-    """A bucket, and an object's key or a prefix that ends in ``/``."""
-
-    bucket: str
-    key: str
+class S3Location(Location):
+    """A bucket of S3, and an object's key or a prefix that ends in ``/``."""
 
     @classmethod
     def parse(cls, uri: str) -> S3Location:
@@ -81,34 +75,10 @@ class S3Location:
         Raises:
             ConfigurationError: It is something else, or names no more than a bucket.
         """
-        scheme, _, rest = uri.partition("://")
-        bucket, _, key = rest.partition("/")
-        if scheme != "s3" or not _BUCKET.fullmatch(bucket) or not key.strip("/"):
-            raise ConfigurationError(
-                f"artifact URI {uri!r}: give an object (s3://bucket/path/model.tar.gz) "
-                "or a prefix of objects (s3://bucket/path/)"
-            )
-        return cls(bucket, key)
-
-    def __str__(self) -> str:
-        """The URI."""
-        return f"s3://{self.bucket}/{self.key}"
-
-    @property
-    def is_prefix(self) -> bool:
-        """Whether this names all objects under a prefix rather than one object."""
-        return self.key.endswith("/")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredObject:
-    """One object at one moment; ``etag`` is without quotes."""
-
-    location: S3Location
-    size_bytes: int
-    etag: str
-    version_id: str | None
-    last_modified: datetime
+        location = Location.parse(uri)
+        if location.scheme != "s3":
+            raise ConfigurationError(f"URI {uri!r} is not of S3; give s3://bucket/path")
+        return cls(location.bucket, location.key)
 
 
 def describe(access: AwsAccess, uri: str, *, version_id: str | None = None) -> Artifact:
@@ -129,7 +99,7 @@ def describe(access: AwsAccess, uri: str, *, version_id: str | None = None) -> A
 
 
 def stored_objects(
-    access: AwsAccess, location: S3Location, *, version_id: str | None = None
+    access: AwsAccess, location: Location, *, version_id: str | None = None
 ) -> tuple[StoredObject, ...]:
     """The object at ``location``, or those under it by key; errors as of :func:`describe`."""
     with s3_errors_explained(access, location):
@@ -141,28 +111,7 @@ def stored_objects(
     return found
 
 
-def artifact_of(location: S3Location, objects: Sequence[StoredObject]) -> Artifact:
-    """The artifact that ``objects``, one or more, are; ArtifactNotFound if all are empty."""
-    size_bytes = sum(item.size_bytes for item in objects)
-    if size_bytes == 0:
-        raise ArtifactNotFound(
-            f"{location} is empty; the training script must write its model to SM_MODEL_DIR before it ends"
-        )
-    if location.is_prefix:
-        lines = "".join(f"{item.etag} {item.size_bytes} {item.location.key}\n" for item in objects)
-        etag, version_id = hashlib.sha256(lines.encode()).hexdigest(), None
-    else:
-        etag, version_id = objects[0].etag, objects[0].version_id
-    return Artifact(
-        uri=str(location),
-        size_bytes=size_bytes,
-        etag=etag,
-        version_id=version_id,
-        last_modified=max(item.last_modified for item in objects),
-    )
-
-
-def _head(access: AwsAccess, location: S3Location, version_id: str | None) -> StoredObject:
+def _head(access: AwsAccess, location: Location, version_id: str | None) -> StoredObject:
     wanted = {"Bucket": location.bucket, "Key": location.key}
     if version_id is not None:
         wanted["VersionId"] = version_id
@@ -178,7 +127,7 @@ def _head(access: AwsAccess, location: S3Location, version_id: str | None) -> St
     )
 
 
-def _listed(access: AwsAccess, location: S3Location) -> tuple[StoredObject, ...]:
+def _listed(access: AwsAccess, location: Location) -> tuple[StoredObject, ...]:
     pages = access.client("s3").get_paginator("list_objects_v2")
     return tuple(
         StoredObject(
@@ -196,7 +145,7 @@ def _listed(access: AwsAccess, location: S3Location) -> tuple[StoredObject, ...]
 
 
 @contextmanager
-def s3_errors_explained(access: AwsAccess, location: S3Location) -> Iterator[None]:
+def s3_errors_explained(access: AwsAccess, location: Location) -> Iterator[None]:
     """Raise botocore's errors as ours, each naming the location and the remedy."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
@@ -212,7 +161,7 @@ def s3_errors_explained(access: AwsAccess, location: S3Location) -> Iterator[Non
         raise ArtifactUnavailable(f"{location}: S3 cannot be reached: {error}") from error
 
 
-def _explained(access: AwsAccess, location: S3Location, error: ClientError) -> HybridError:
+def _explained(access: AwsAccess, location: Location, error: ClientError) -> HybridError:
     code = str(error.response["Error"].get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     kind_of_answer = _NOT_NOW if status >= _SERVER_ERROR else code

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from hybrid_provider.artifacts.artifact import Artifact, ArtifactDict
-from hybrid_provider.artifacts.s3 import S3Location
+from hybrid_provider.artifacts.objects import Location
 from hybrid_provider.exceptions import ConfigurationError
 
 
@@ -43,7 +43,7 @@ class ArtifactSource:
         if isinstance(value, str):
             value = _literal(value.strip())
         if isinstance(value, str):
-            return cls(uri=str(S3Location.parse(value)))
+            return cls(uri=str(Location.parse(value)))
         if isinstance(value, Mapping) and isinstance(value.get("artifact"), Mapping):
             artifact = _artifact(value["artifact"])
             training = {str(key): fact for key, fact in value.items() if key != "artifact"}
@@ -78,7 +78,7 @@ def _artifact(fields: Mapping[Any, Any]) -> Artifact:
     try:
         artifact = Artifact.from_dict(cast("ArtifactDict", fields))
         complete = isinstance(artifact.size_bytes, int) and isinstance(artifact.etag, str)
-        S3Location.parse(artifact.uri)
+        Location.parse(artifact.uri)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         complete, problem = False, f": {error!r}"
     else:

@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.archive import Limits, unpack
 from hybrid_provider.artifacts.artifact import Artifact
 from hybrid_provider.artifacts.folder import FolderWriter, free_bytes, store_errors_explained
-from hybrid_provider.artifacts.progress import Progress
-from hybrid_provider.artifacts.s3 import S3Location, StoredObject, artifact_of, describe, stored_objects
-from hybrid_provider.artifacts.transfer import TransferPolicy, read_parts
+from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
+from hybrid_provider.artifacts.progress import Counter, Progress
+from hybrid_provider.artifacts.reading import describe, stored_objects
+from hybrid_provider.artifacts.reuse import (
+    OBJECTS,
+    Journal,
+    KnownFiles,
+    journal_beside,
+    kept_for_a_retry,
+    leftover_of,
+    objects_read,
+)
+from hybrid_provider.artifacts.transfer import Arrived, Download, Part, TransferPolicy, parts_of
 from hybrid_provider.exceptions import ArtifactChanged, ArtifactRefused, ConfigurationError, StoreError
 from hybrid_provider.names import checked_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
+    from hybrid_provider.artifacts.folder import NewFile
     from hybrid_provider.artifacts.manifest import Manifest
+    from hybrid_provider.artifacts.reading import Access
     from hybrid_provider.artifacts.release import Release
     from hybrid_provider.artifacts.store import ReleaseStore
-    from hybrid_provider.artifacts.transfer import Part
-    from hybrid_provider.aws import AwsAccess
 
 _SHA256 = frozenset("0123456789abcdef")
 _SHA256_DIGITS = 64
@@ -39,16 +50,18 @@ class SyncResult:
     Attributes:
         release: The release, which is in the store now.
         seconds: How long it took.
-        reused_bytes: How many of the artifact's bytes did not have to be read, since the store had them.
+        reused_bytes: How many of the artifact's bytes did not have to be fetched, since the store had them.
+        read_bytes: How many were fetched.
     """
 
     release: Release
     seconds: float
     reused_bytes: int
+    read_bytes: int
 
 
 def sync(
-    access: AwsAccess,
+    access: Access,
     source: Artifact | str,
     model: str,
     store: ReleaseStore,
@@ -63,11 +76,11 @@ def sync(
     """Bring an artifact into the store; one that is there already is not read again.
 
     Args:
-        access: The AWS account that holds it.
+        access: The account that holds it.
         source: The artifact, or a URI of what is there now.
         model: The model's name; the call waits while another process syncs the same model.
         store: Where the release goes.
-        progress: Called as each part has come, for some archives on another thread.
+        progress: Called as bytes come, and each second in which none do; for some archives on another thread.
         expected_sha256: Of the object's bytes as they are in the cloud; 64 hex digits.
         created: The release's date; the artifact's own where None.
         provenance: Further facts to keep with the release: plain values, no secrets.
@@ -81,19 +94,24 @@ def sync(
     begun = time.monotonic()
     checked_name("model", model)
     expected_sha256 = None if expected_sha256 is None else _checked_sha256(expected_sha256)
-    artifact = source if isinstance(source, Artifact) else describe(access, source)
     transfer = transfer or TransferPolicy()
+    artifact = source if isinstance(source, Artifact) else describe(access, source, transfer)
     fetch = _Fetch(access, artifact, expected_sha256, progress, limits or Limits(), transfer)
-    release = known = store.find(model, artifact, archive_sha256=expected_sha256)
+    release = store.find(model, artifact, archive_sha256=expected_sha256)
+    reused_bytes = artifact.size_bytes
     if release is None:
         with store.locked(model):
             # Another process may have brought it while this one waited.
-            known = store.find(model, artifact, archive_sha256=expected_sha256)
-            release = known or fetch.into(store, model, created or artifact.last_modified, provenance or {})
+            release = store.find(model, artifact, archive_sha256=expected_sha256)
+            if release is None:
+                release, reused_bytes = fetch.into(
+                    store, model, created or artifact.last_modified, provenance or {}
+                )
     return SyncResult(
         release=release,
         seconds=time.monotonic() - begun,
-        reused_bytes=artifact.size_bytes if known else 0,
+        reused_bytes=reused_bytes,
+        read_bytes=artifact.size_bytes - reused_bytes,
     )
 
 
@@ -101,7 +119,7 @@ def sync(
 class _Fetch:
     """One artifact on its way into a store."""
 
-    access: AwsAccess
+    access: Access
     artifact: Artifact
     expected_sha256: str | None
     progress: Callable[[Progress], None] | None
@@ -110,23 +128,40 @@ class _Fetch:
 
     def into(
         self, store: ReleaseStore, model: str, created: datetime, provenance: Mapping[str, object]
-    ) -> Release:
-        """Read it, and add it to the store; the caller holds the model's lock."""
+    ) -> tuple[Release, int]:
+        """Read it, and add it to the store; the release, and how many bytes were on the disk already.
+
+        The caller holds the model's lock.
+        """
         objects = self._objects()
-        with store.staging(model) as folder, store_errors_explained(folder, self.artifact.size_bytes):
-            self._require_space(folder)
-            return store.add(
+        if self.artifact.is_prefix:
+            prefix = Location.parse(self.artifact.uri).key
+            provenance = {**provenance, OBJECTS: objects_read(objects, prefix)}
+        with ExitStack() as stack:
+            leftover = stack.enter_context(leftover_of(store.root / model / ".staging"))
+            folder = stack.enter_context(store.staging(model))
+            stack.enter_context(store_errors_explained(folder, self.artifact.size_bytes))
+            if self.artifact.is_prefix:
+                stack.enter_context(kept_for_a_retry(folder.parent, leftover))
+                manifest, reused_bytes = self._receive_prefix(
+                    objects, folder, KnownFiles(store, model, leftover)
+                )
+            else:
+                shutil.rmtree(leftover, ignore_errors=True)
+                manifest, reused_bytes = self._receive_object(objects, folder), 0
+            release = store.add(
                 model,
                 folder,
-                self._receive(objects, folder),
+                manifest,
                 created=created,
                 artifact=self.artifact,
                 archive_sha256=self.expected_sha256,
                 provenance=provenance,
             )
+            return release, reused_bytes
 
-    def _require_space(self, folder: Path) -> None:
-        free, needed = free_bytes(folder), self.artifact.size_bytes
+    def _require_space(self, folder: Path, needed: int) -> None:
+        free = free_bytes(folder)
         if free < needed:
             raise StoreError(
                 f"{folder}: {free} bytes free, more than {needed} needed for "
@@ -135,7 +170,7 @@ class _Fetch:
 
     def _objects(self) -> Sequence[StoredObject]:
         """The objects to read, each pinned to what it was when the artifact was looked at."""
-        location = S3Location.parse(self.artifact.uri)
+        location = Location.parse(self.artifact.uri)
         if not location.is_prefix:
             return [
                 StoredObject(
@@ -150,7 +185,7 @@ class _Fetch:
             raise ConfigurationError(
                 f"{location}: expected_sha256 is of one object, this is a prefix of objects"
             )
-        objects = stored_objects(self.access, location)
+        objects = stored_objects(self.access, location, self.transfer)
         if len(objects) > self.limits.files:
             raise ArtifactRefused(
                 f"{location} holds {len(objects)} objects, more than {self.limits.files}; "
@@ -162,58 +197,90 @@ class _Fetch:
             )
         return objects
 
-    def _receive(self, objects: Sequence[StoredObject], folder: Path) -> Manifest:
+    def _receive_prefix(
+        self, objects: Sequence[StoredObject], folder: Path, known: KnownFiles
+    ) -> tuple[Manifest, int]:
+        """Link what is on the disk already, and read the rest."""
+        prefix = Location.parse(self.artifact.uri).key
+        with FolderWriter(folder) as writer, journal_beside(folder) as journal:
+            missing = []
+            for item in objects:
+                path, file = item.location.key.removeprefix(prefix), known.find(item)
+                if file is not None and writer.adopt(path, file.path, file.sha256):
+                    journal.add(item, path, file.sha256)
+                else:
+                    missing.append(item)
+            missing_bytes = sum(item.size_bytes for item in missing)
+            self._require_space(folder, missing_bytes)
+            if missing:
+                self._receive_files(missing, prefix, writer, journal)
+            return writer.seal(), self.artifact.size_bytes - missing_bytes
+
+    def _receive_files(
+        self, objects: Sequence[StoredObject], prefix: str, writer: FolderWriter, journal: Journal
+    ) -> None:
+        """Write each part where it belongs as it comes, and hash it in its turn."""
+        files: dict[StoredObject, NewFile] = {}
+
+        def begun(parts: Iterable[Part]) -> Iterator[Part]:
+            for part in parts:
+                if part.start == 0:
+                    files[part.item] = writer.begin(part.item.location.key.removeprefix(prefix))
+                yield part
+
+        def land(arrived: Arrived) -> None:
+            offset = arrived.part.start
+            for chunk in arrived.chunks:
+                files[arrived.part.item].put(offset, chunk)
+                offset += len(chunk)
+
+        parts = begun(parts_of(objects, self.transfer.part_bytes))
+        with self._download(objects, parts, landing=land) as download:
+            for arrived in download:
+                item, file = arrived.part.item, files[arrived.part.item]
+                for chunk in arrived.chunks:
+                    file.hash(chunk)
+                if arrived.part.end == item.size_bytes:
+                    writer.finish(files.pop(item))
+                    journal.add(item, file.path, file.sha256.hexdigest())
+
+    def _receive_object(self, objects: Sequence[StoredObject], folder: Path) -> Manifest:
+        self._require_space(folder, self.artifact.size_bytes)
+        sha256 = hashlib.sha256()
+        name = self.artifact.uri.rpartition("/")[2]
         with (
             FolderWriter(folder) as writer,
-            closing(read_parts(self.access, objects, self.transfer)) as parts,
+            self._download(objects, parts_of(objects, self.transfer.part_bytes)) as download,
         ):
-            counted = self._counted(parts)
-            if self.artifact.is_prefix:
-                self._receive_prefix(objects, counted, writer)
-            else:
-                self._receive_object((body for _, body in counted), writer)
+            bodies = (chunk for arrived in download for chunk in arrived.chunks)
+            if self.expected_sha256 is not None:
+                bodies = _hashed(bodies, sha256)
+            unpack(name, self.artifact.size_bytes, bodies, writer, self.limits, stop=download.stop)
+            if self.expected_sha256 is not None and sha256.hexdigest() != self.expected_sha256:
+                raise ArtifactRefused(
+                    f"{self.artifact.uri} has SHA-256 {sha256.hexdigest()}, not {self.expected_sha256}; "
+                    "it is not the artifact that was expected"
+                )
             return writer.seal()
 
-    def _receive_prefix(
+    def _download(
         self,
         objects: Sequence[StoredObject],
-        parts: Iterator[tuple[Part, memoryview]],
-        writer: FolderWriter,
-    ) -> None:
-        prefix = S3Location.parse(self.artifact.uri).key
-        for item in objects:
-            writer.write(item.location.key.removeprefix(prefix), _bodies_of(item, parts))
-
-    def _receive_object(self, bodies: Iterator[memoryview], writer: FolderWriter) -> None:
-        sha256 = hashlib.sha256()
-        if self.expected_sha256 is not None:
-            bodies = _hashed(bodies, sha256)
-        name = self.artifact.uri.rpartition("/")[2]
-        unpack(name, self.artifact.size_bytes, bodies, writer, self.limits)
-        if self.expected_sha256 is not None and sha256.hexdigest() != self.expected_sha256:
-            raise ArtifactRefused(
-                f"{self.artifact.uri} has SHA-256 {sha256.hexdigest()}, not {self.expected_sha256}; "
-                "it is not the artifact that was expected"
-            )
-
-    def _counted(self, parts: Iterable[tuple[Part, memoryview]]) -> Iterator[tuple[Part, memoryview]]:
-        begun = time.monotonic()
-        done_bytes = 0
-        for part, body in parts:
-            done_bytes += len(body)
-            if self.progress is not None:
-                self.progress(Progress(done_bytes, self.artifact.size_bytes, time.monotonic() - begun))
-            yield part, body
+        parts: Iterable[Part],
+        landing: Callable[[Arrived], None] | None = None,
+    ) -> Download:
+        total_bytes = sum(item.size_bytes for item in objects)
+        return Download(
+            self.access,
+            objects[0].location,
+            parts,
+            self.transfer,
+            landing=landing,
+            on_bytes=Counter(total_bytes, self.progress).add if self.progress else None,
+        )
 
 
-def _bodies_of(item: StoredObject, parts: Iterator[tuple[Part, memoryview]]) -> Iterator[memoryview]:
-    for part, body in parts:
-        yield body
-        if part.end == item.size_bytes:
-            return
-
-
-def _hashed(bodies: Iterable[memoryview], sha256: hashlib._Hash) -> Iterator[memoryview]:
+def _hashed(bodies: Iterable[memoryview], sha256: hashlib._Hash) -> Generator[memoryview, None, None]:
     for body in bodies:
         sha256.update(body)
         yield body

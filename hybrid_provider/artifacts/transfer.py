@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-import time
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Self
 
-from hybrid_provider.artifacts.ahead import mapped_ahead
+from hybrid_provider.artifacts.reading import open_store
 from hybrid_provider.exceptions import (
     ArtifactChanged,
     ArtifactNotFound,
@@ -19,18 +22,18 @@ from hybrid_provider.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
-    from botocore.credentials import Credentials
     from obstore import GetOptions
-    from obstore.store import ClientConfig, S3Config, S3Credential, S3Store
 
-    from hybrid_provider.artifacts.s3 import StoredObject
-    from hybrid_provider.aws import AwsAccess
+    from hybrid_provider.artifacts.objects import Location, StoredObject
+    from hybrid_provider.artifacts.reading import Access
 
-# obstore keeps a credential until it is said to end; boto3 renews its own at least 10 minutes before that.
-_CREDENTIAL_LIFE = timedelta(minutes=5)
-_AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
+# Of one request's body, as it comes: small enough that a slow one is seen, large enough to cost nothing.
+_CHUNK_BYTES = 512 << 10
+_SECONDS_BETWEEN_LOOKS = 1.0
+_LANDING_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +74,28 @@ def parts_of(objects: Sequence[StoredObject], part_bytes: int) -> Iterator[Part]
             yield Part(item, start, min(start + part_bytes, item.size_bytes))
 
 
-def read_parts(
-    access: AwsAccess, objects: Sequence[StoredObject], policy: TransferPolicy
-) -> Generator[tuple[Part, memoryview], None, None]:
-    """Read all objects, of one bucket, in order.
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A part that is here; its bytes in the pieces that they came in, which spares a copy."""
 
-    Close the generator to stop early.
+    part: Part
+    chunks: tuple[memoryview, ...]
+
+
+class Download:
+    """Objects of one bucket, read ahead in parts and handed on in order.
+
+    A context manager and an iterator. Leaving it, or :meth:`stop` from any thread, ends all requests at once,
+    however long the object store is silent.
+
+    Args:
+        access: The account.
+        location: Of the object or prefix; all parts are of its bucket.
+        parts: What to read, in order; taken as there is room.
+        policy: How.
+        landing: Called on another thread with each part as it came, before its turn.
+        on_bytes: Called with how many bytes have come since the last call; about once in a second with 0
+            while the next part is awaited. On the thread that iterates.
 
     Raises:
         ArtifactChanged: An object is not the one that was looked at.
@@ -84,44 +103,143 @@ def read_parts(
         ArtifactUnavailable: A part could not be read in several attempts.
         ConfigurationError: Reading is not allowed.
     """
-    store = open_bucket(access, objects[0].location.bucket, policy)
 
-    def read(part: Part) -> tuple[Part, memoryview]:
-        return part, _read_with_retries(store, part, policy)
+    def __init__(
+        self,
+        access: Access,
+        location: Location,
+        parts: Iterable[Part],
+        policy: TransferPolicy,
+        *,
+        landing: Callable[[Arrived], None] | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        self._store = open_store(access, location, policy)
+        self._remaining = iter(parts)
+        self._policy = policy
+        self._landing = landing
+        self._on_bytes = on_bytes or (lambda _: None)
+        self._arrived_bytes = 0
+        self._reported_bytes = 0
+        self._stopped = False
+        self._pending: deque[Future[Arrived]] = deque()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="download", daemon=True)
+        self._disk = ThreadPoolExecutor(_LANDING_AT_ONCE, thread_name_prefix="landing")
 
-    return mapped_ahead(read, parts_of(objects, policy.part_bytes), policy.parts_in_flight)
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._disk.shutdown(cancel_futures=True)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def stop(self) -> None:
+        """End all requests; whoever iterates gets an ArtifactUnavailable."""
+        self._stopped = True
+        asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
+
+    def __iter__(self) -> Iterator[Arrived]:
+        self._submit(self._policy.parts_in_flight)
+        while self._pending:
+            arrived = self._awaited(self._pending[0])
+            self._pending.popleft()
+            self._submit(1)
+            yield arrived
+
+    def _submit(self, count: int) -> None:
+        for part in islice(self._remaining, count):
+            self._pending.append(asyncio.run_coroutine_threadsafe(self._fetched(part), self._loop))
+
+    def _awaited(self, future: Future[Arrived]) -> Arrived:
+        while not wait([future], _SECONDS_BETWEEN_LOOKS).done:
+            self._report()
+        if future.cancelled():
+            raise ArtifactUnavailable("the transfer was stopped")
+        arrived = future.result()
+        self._report()
+        return arrived
+
+    def _report(self) -> None:
+        arrived_bytes = self._arrived_bytes
+        self._on_bytes(arrived_bytes - self._reported_bytes)
+        self._reported_bytes = arrived_bytes
+
+    async def _fetched(self, part: Part) -> Arrived:
+        if self._stopped:
+            raise ArtifactUnavailable("the transfer was stopped")
+        arrived = await self._read_with_retries(part)
+        if self._landing is not None:
+            await self._loop.run_in_executor(self._disk, self._landing, arrived)
+        return arrived
+
+    async def _read_with_retries(self, part: Part) -> Arrived:
+        for attempt in range(1, self._policy.attempts):
+            try:
+                return await self._read(part)
+            except ArtifactUnavailable:
+                pause = self._policy.first_pause * 2 ** (attempt - 1)
+                spread = random.uniform(0.5, 1.5)  # noqa: S311 - spreads the load, no secret
+                await asyncio.sleep(pause.total_seconds() * spread)
+        return await self._read(part)
+
+    async def _read(self, part: Part) -> Arrived:
+        import obstore
+
+        if part.start == part.end:
+            return Arrived(part, ())
+        item = part.item
+        etag = f'"{item.etag}"'
+        options: GetOptions = {"if_match": etag, "range": (part.start, part.end)}
+        if item.version_id is not None:
+            options["version"] = item.version_id
+        chunks: list[memoryview] = []
+        size_bytes = 0
+        with _read_errors_explained(item):
+            answer = await obstore.get_async(self._store, item.location.key, options=options)
+            # An emulator may not heed If-Match.
+            if answer.meta["size"] != item.size_bytes or (answer.meta["e_tag"] or etag) != etag:
+                raise _changed(item)
+            try:
+                async for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
+                    chunks.append(memoryview(chunk))
+                    size_bytes += len(chunk)
+                    self._arrived_bytes += len(chunk)
+            except BaseException:
+                self._arrived_bytes -= size_bytes
+                raise
+        if size_bytes != part.end - part.start or answer.range != (part.start, part.end):
+            self._arrived_bytes -= size_bytes
+            raise ArtifactUnavailable(
+                f"{item.location}: the store sent {size_bytes} bytes for the range {part.start} to {part.end}"
+            )
+        return Arrived(part, tuple(chunks))
 
 
-def _read_with_retries(store: S3Store, part: Part, policy: TransferPolicy) -> memoryview:
-    for attempt in range(1, policy.attempts):
-        try:
-            return _read(store, part)
-        except ArtifactUnavailable:
-            pause = policy.first_pause * 2 ** (attempt - 1)
-            time.sleep(pause.total_seconds() * random.uniform(0.5, 1.5))  # noqa: S311 - spreads the load, no secret
-    return _read(store, part)
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _read(store: S3Store, part: Part) -> memoryview:
-    import obstore
+@contextmanager
+def _read_errors_explained(item: StoredObject) -> Iterator[None]:
     from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
 
-    if part.start == part.end:
-        return memoryview(b"")
-    item = part.item
-    options: GetOptions = {"if_match": f'"{item.etag}"', "range": (part.start, part.end)}
-    if item.version_id is not None:
-        options["version"] = item.version_id
     try:
-        answer = obstore.get(store, item.location.key, options=options)
-        body = memoryview(answer.bytes())
+        yield
     except PreconditionError as error:
         raise _changed(item) from error
     except FileNotFoundError as error:
         raise ArtifactNotFound(f"{item.location} was removed; sync what is there now") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise ConfigurationError(
-            f"{item.location}: access denied; grant s3:GetObject to the aws connection's identity"
+            f"{item.location}: access denied; grant the connection's identity to read it (s3:GetObject)"
         ) from error
     except ValueError as error:
         raise ConfigurationError(
@@ -131,13 +249,6 @@ def _read(store: S3Store, part: Part) -> memoryview:
         raise ArtifactUnavailable(
             f"{item.location}: {_first_line(error)}; the same call may work later"
         ) from error
-    if answer.meta["size"] != item.size_bytes:
-        raise _changed(item)
-    if len(body) != part.end - part.start or answer.range != (part.start, part.end):
-        raise ArtifactUnavailable(
-            f"{item.location}: S3 sent {len(body)} bytes for the range {part.start} to {part.end}"
-        )
-    return body
 
 
 def _changed(item: StoredObject) -> ArtifactChanged:
@@ -150,82 +261,3 @@ def _changed(item: StoredObject) -> ArtifactChanged:
 def _first_line(error: Exception) -> str:
     """What obstore's error says; a page of its internals follows."""
     return str(error).partition("\n")[0].strip()
-
-
-def open_bucket(access: AwsAccess, bucket: str, policy: TransferPolicy) -> S3Store:
-    """A bucket in obstore, configured as boto3 is for the same access."""
-    from obstore.store import S3Store as Store
-
-    client = access.client("s3")
-    credentials = access.session.get_credentials()
-    if credentials is None:
-        raise ConfigurationError(f"s3://{bucket}: no AWS credentials; put them into the aws connection")
-    return Store(
-        bucket,
-        config=_bucket_config(client, bucket),
-        client_options=_client_options(client, access, policy),
-        # Parts are retried here, where the error is understood; obstore retries a refused connection.
-        retry_config={"max_retries": 2, "retry_timeout": policy.part_timeout},
-        credential_provider=_Boto3Credentials(credentials),
-    )
-
-
-@dataclass(frozen=True)
-class _Boto3Credentials:
-    credentials: Credentials
-
-    def __call__(self) -> S3Credential:
-        frozen = self.credentials.get_frozen_credentials()
-        return {
-            "access_key_id": frozen.access_key,
-            "secret_access_key": frozen.secret_key,
-            "token": frozen.token,
-            "expires_at": datetime.now(UTC) + _CREDENTIAL_LIFE,
-        }
-
-
-def _bucket_config(client: Any, bucket: str) -> S3Config:  # noqa: ANN401 - boto3 makes its clients' classes at run time
-    """Region, endpoint and addressing, each given so that no environment variable of obstore's decides."""
-    endpoint = urlsplit(client.meta.endpoint_url)
-    style = (client.meta.config.s3 or {}).get("addressing_style", "auto")
-    # As boto3 does: a bucket's name in the host's needs a wildcard certificate, which dots in it break.
-    virtual = style == "virtual" or (
-        style == "auto" and "." not in bucket and str(endpoint.hostname).endswith(_AWS_HOSTS)
-    )
-    url = f"{endpoint.scheme}://{bucket}.{endpoint.netloc}" if virtual else client.meta.endpoint_url
-    return {
-        "region": client.meta.region_name,
-        "endpoint": url,
-        "aws_endpoint_url_s3": url,
-        "virtual_hosted_style_request": virtual,
-        "skip_signature": False,
-    }
-
-
-def _client_options(client: Any, access: AwsAccess, policy: TransferPolicy) -> ClientConfig:  # noqa: ANN401 - as above
-    endpoint = urlsplit(client.meta.endpoint_url)
-    options: ClientConfig = {
-        "allow_http": endpoint.scheme == "http",
-        "timeout": policy.part_timeout,
-        "read_timeout": policy.stall_timeout,
-    }
-    verify = access.verify
-    if verify is None:
-        verify = access.session._session.get_config_variable("ca_bundle")  # where boto3 looks as well
-    if verify is False:
-        options["allow_invalid_certificates"] = True
-    elif isinstance(verify, str):
-        options["root_certificate"] = _certificates(verify)
-    proxy = (client.meta.config.proxies or {}).get(endpoint.scheme)
-    if proxy:
-        options["proxy_url"] = proxy
-    return options
-
-
-def _certificates(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(
-            f"CA bundle {path}: {error.strerror}; correct verify, or AWS_CA_BUNDLE, of the aws connection"
-        ) from error

@@ -20,7 +20,7 @@ from botocore.config import Config
 from hybrid_provider.emulator import object_store, on_premises
 from hybrid_provider.emulator.ports import Ports
 from hybrid_provider.emulator.processes import EmulatorError, Program, Programs, wait_until_listening
-from hybrid_provider.emulator.sagemaker.container import run_on_this_machine
+from hybrid_provider.emulator.sagemaker.images import runner_of_image
 from hybrid_provider.emulator.sagemaker.life import World
 from hybrid_provider.emulator.sagemaker.server import Api, SageMakerServer
 from hybrid_provider.emulator.sagemaker.service import TrainingService
@@ -67,7 +67,8 @@ class Emulator:
             them; else on any that are free.
         stop_grace: From SIGTERM to SIGKILL when a training job is stopped; SageMaker's is 120 seconds.
         instance_quota: How many instances of one type may train at once.
-        runner_for: Gives the runner for a training image; by default every image runs on this machine.
+        runner_for: Gives the runner for a training image; by default every image runs on this machine,
+            except the one that only sleeps.
     """
 
     # The one place that says where all parts listen.
@@ -82,7 +83,7 @@ class Emulator:
         first_port: int | None = None,
         stop_grace: timedelta = STOP_GRACE,
         instance_quota: int = INSTANCE_QUOTA,
-        runner_for: Callable[[str], Runner] = lambda _: run_on_this_machine,
+        runner_for: Callable[[str], Runner] = runner_of_image,
     ) -> None:
         self.folder = folder.resolve()
         self._host_count = hosts

@@ -14,6 +14,7 @@ from hybrid_provider.artifacts.source import ArtifactSource
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import SyncResult, sync
 from hybrid_provider.hooks.aws import aws_access
+from hybrid_provider.hooks.objects import access_for
 from hybrid_provider.names import checked_name
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class ModelArtifactSyncOperator(BaseOperator):
     Args:
         model_name: The model; letters, digits, ``.``, ``_`` and ``-``.
         artifact: What the training operator or the sensor returned, an artifact's dict, or a URI:
-            ``s3://bucket/path/model.tar.gz``, or a prefix of objects with a ``/`` at its end. Templated.
+            ``s3://bucket/path/model.tar.gz``, or a prefix of objects with a ``/`` at its end; also
+            ``gs://``, ``az://container/…``, ``abfs://container@account…/…`` and ``file:///…``. Templated.
         store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
         expected_sha256: Of the object as it is in the cloud; another is refused. Templated.
         limits: What an archive may unpack to; the defaults are those of
@@ -46,6 +48,8 @@ class ModelArtifactSyncOperator(BaseOperator):
         region_name: As in the amazon provider.
         verify: As in the amazon provider.
         botocore_config: As in the amazon provider.
+        gcp_conn_id: For ``gs://``, as in the google provider, which need not be installed. Templated.
+        wasb_conn_id: For ``az://`` and ``abfs://``, as in Azure's provider, likewise. Templated.
 
     Returns:
         A :class:`~hybrid_provider.artifacts.release.ReleaseDict`, which the deploy operator takes as it is.
@@ -57,6 +61,8 @@ class ModelArtifactSyncOperator(BaseOperator):
         "expected_sha256",
         "aws_conn_id",
         "region_name",
+        "gcp_conn_id",
+        "wasb_conn_id",
     )
 
     def __init__(
@@ -71,6 +77,8 @@ class ModelArtifactSyncOperator(BaseOperator):
         region_name: str | None = None,
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
+        gcp_conn_id: str | None = "google_cloud_default",
+        wasb_conn_id: str | None = "wasb_default",
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
     ) -> None:
         super().__init__(**kwargs)
@@ -83,13 +91,20 @@ class ModelArtifactSyncOperator(BaseOperator):
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
+        self.gcp_conn_id = gcp_conn_id
+        self.wasb_conn_id = wasb_conn_id
 
     @explained
     def execute(self, context: Context) -> ReleaseDict:
         """Sync, with a line in the log every few seconds."""
         checked_name("model", self.model_name)
         source = ArtifactSource.read(self.artifact)
-        access = aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
+        access = access_for(
+            source.uri,
+            aws=lambda: aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config),
+            gcp_conn_id=self.gcp_conn_id,
+            wasb_conn_id=self.wasb_conn_id,
+        )
         store = ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
         self.log.info("Syncing %s into %s as a release of model %s", source.uri, store.root, self.model_name)
         result = sync(
@@ -128,11 +143,12 @@ def _run(context: Context) -> Mapping[str, str]:
 
 def _summary(result: SyncResult) -> str:
     release = result.release
-    how = (
-        f"was in the store already ({result.seconds * 1000:.0f} ms)"
-        if result.reused_bytes
-        else f"synced and verified in {result.seconds:.1f} s"
-    )
+    if result.read_bytes == 0:
+        how = f"was in the store already ({result.seconds * 1000:.0f} ms)"
+    else:
+        how = f"synced and verified in {result.seconds:.1f} s"
+        if result.reused_bytes:
+            how += f", {in_units(result.reused_bytes)} of it from this disk"
     return (
         f"Release {release.release_id} {how}: {len(release.manifest.files)} files, "
         f"{in_units(release.manifest.size_bytes)}, digest {release.digest[:12]}, in {release.path}"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import BaseSensorOperator, conf
 from airflow.sdk.bases.sensor import PokeReturnValue
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
+from airflow.triggers.base import StartTriggerArgs
 
 from hybrid_provider._explained import explained
-from hybrid_provider.artifacts.arrival import Awaited
+from hybrid_provider.artifacts.arrival import Awaited, date_of
 from hybrid_provider.artifacts.artifact import Artifact, ArtifactDict
 from hybrid_provider.artifacts.source import ArtifactSource
-from hybrid_provider.exceptions import ArtifactUnavailable, ConfigurationError
+from hybrid_provider.exceptions import ArtifactUnavailable
 from hybrid_provider.hooks.aws import aws_access
 from hybrid_provider.triggers.artifact import ModelArtifactTrigger
 
@@ -35,39 +36,72 @@ class ModelArtifactSensor(BaseSensorOperator):
     Args:
         artifact: A URI (``s3://bucket/path/model.tar.gz``, or a prefix with a ``/`` at its end), an
             artifact's dict, or what the training operator returned. Templated.
-        newer_than: An ISO 8601 date or a ``datetime``; only an artifact written after it counts. Templated.
+        newer_than: An ISO 8601 date, a ``datetime``, or a release as the sync operator returns it; only an
+            artifact written after it, or after the release's artifact, counts. Templated.
+        newest: With a prefix, take the newest object of this name under it (``model.tar.gz``, ``*.tar.gz``),
+            or the newest folder (``model/``). Templated.
+        marker: With a prefix or a folder, the name of an object in it that is written last (``_SUCCESS``);
+            until it is there, and not older than all others, the artifact is not whole. Templated.
         aws_conn_id: As in the amazon provider.
         region_name: As in the amazon provider.
         verify: As in the amazon provider.
         botocore_config: As in the amazon provider.
         deferrable: Wait in the triggerer; ``[operators] default_deferrable`` where None.
+        start_from_trigger: Begin in the triggerer, without a worker's first look. It needs ``deferrable``,
+            and arguments that are known when the DAG is parsed; with a template or another task's output the
+            task begins on a worker.
 
     Returns:
         An :class:`~hybrid_provider.artifacts.artifact.ArtifactDict`, or the training's output that was given.
     """
 
-    template_fields: Sequence[str] = ("artifact", "newer_than", "aws_conn_id", "region_name")
+    template_fields: Sequence[str] = (
+        "artifact",
+        "newer_than",
+        "newest",
+        "marker",
+        "aws_conn_id",
+        "region_name",
+    )
 
     def __init__(
         self,
         *,
         artifact: object,
-        newer_than: str | datetime | None = None,
+        newer_than: object = None,
+        newest: str | None = None,
+        marker: str | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
         deferrable: bool | None = None,
+        start_from_trigger: bool = False,
         **kwargs: Any,  # noqa: ANN401 - BaseSensorOperator's own arguments
     ) -> None:
         super().__init__(**kwargs)
         self.artifact = artifact
         self.newer_than = newer_than
+        self.newest = newest
+        self.marker = marker
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
         self.deferrable = deferrable
+        self.start_from_trigger = start_from_trigger and self._is_deferrable() and self._is_known_now()
+        if self.start_from_trigger:
+            self.start_trigger_args = StartTriggerArgs(
+                trigger_cls=f"{ModelArtifactTrigger.__module__}.{ModelArtifactTrigger.__qualname__}",
+                trigger_kwargs={
+                    "uri": str(artifact).strip(),
+                    "newer_than": newer_than.isoformat() if isinstance(newer_than, datetime) else newer_than,
+                    **self._common_arguments(),
+                },
+                next_method="resume",
+                # No trigger knows yet when the task begins; Airflow keeps this one.
+                timeout=timedelta(seconds=self.timeout),
+            )
 
     @explained
     def poke(self, context: Context) -> PokeReturnValue:
@@ -94,10 +128,7 @@ class ModelArtifactSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> object:
         """Wait here, or after a first look in the triggerer."""
-        deferrable = self.deferrable
-        if deferrable is None:
-            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
-        if not deferrable:
+        if not self._is_deferrable():
             return super().execute(context)
         first = self.poke(context)
         if not first.is_done:
@@ -116,9 +147,26 @@ class ModelArtifactSensor(BaseSensorOperator):
             raise AirflowSensorTimeout(event["error"])
         raise AirflowFailException(event["error"])
 
+    def _is_deferrable(self) -> bool:
+        if self.deferrable is None:
+            return conf.getboolean("operators", "default_deferrable", fallback=False)
+        return self.deferrable
+
+    def _is_known_now(self) -> bool:
+        """Whether the arguments stand when the DAG is parsed: plain values, no template among them."""
+        texts = [value for name in self.template_fields if isinstance(value := getattr(self, name), str)]
+        plain = isinstance(self.artifact, str) and isinstance(self.newer_than, str | datetime | None)
+        return plain and not any("{" in text for text in texts)
+
     def _awaited(self) -> Awaited:
         source = ArtifactSource.read(self.artifact)
-        return Awaited(uri=source.uri, expected=source.artifact, newer_than=_date(self.newer_than))
+        return Awaited(
+            uri=source.uri,
+            expected=source.artifact,
+            newer_than=date_of(self.newer_than),
+            newest=self.newest,
+            marker=self.marker,
+        )
 
     def _trigger(self) -> ModelArtifactTrigger:
         awaited = self._awaited()
@@ -127,12 +175,20 @@ class ModelArtifactSensor(BaseSensorOperator):
             expected=awaited.expected.to_dict() if awaited.expected else None,
             newer_than=awaited.newer_than.isoformat() if awaited.newer_than else None,
             deadline=time.time() + self.timeout,
-            poke_interval=self.poke_interval,
-            aws_conn_id=self.aws_conn_id,
-            region_name=self.region_name,
-            verify=self.verify,
-            botocore_config=self.botocore_config,
+            **self._common_arguments(),
         )
+
+    def _common_arguments(self) -> dict[str, Any]:
+        """The arguments that the sensor and its trigger have alike."""
+        return {
+            "newest": self.newest,
+            "marker": self.marker,
+            "poke_interval": self.poke_interval,
+            "aws_conn_id": self.aws_conn_id,
+            "region_name": self.region_name,
+            "verify": self.verify,
+            "botocore_config": self.botocore_config,
+        }
 
     def _handed_on(self, seen: ArtifactDict) -> Mapping[str, object]:
         """What was seen; for a training's output that output, since its date becomes the release's."""
@@ -140,13 +196,3 @@ class ModelArtifactSensor(BaseSensorOperator):
         if source.training is None:
             return cast("Mapping[str, object]", seen)
         return {**source.training, "artifact": seen}
-
-
-def _date(value: str | datetime | None) -> datetime | None:
-    if value is None or value == "":
-        return None
-    try:
-        date = value if isinstance(value, datetime) else datetime.fromisoformat(value.strip())
-    except (ValueError, AttributeError):
-        raise ConfigurationError(f"newer_than is {value!r}; give an ISO 8601 date") from None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)

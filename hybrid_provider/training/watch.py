@@ -66,10 +66,14 @@ class Watch:
         self._print_log = print_log
         self._clock = clock
         self._phase = ""
+        self._many_hosts = False
         self._silent_since: datetime | None = None
 
-    def look(self) -> Watched | None:
+    def look(self, *, tail: bool = True) -> Watched | None:
         """Look once; None while the job runs, or while the cloud does not answer.
+
+        Args:
+            tail: Whether to read on in the log; of a job that has ended, the rest is read in any case.
 
         Raises:
             CloudUnavailable: The cloud has not answered for ``PATIENCE``.
@@ -81,12 +85,18 @@ class Watch:
             return None
         self._silent_since = None
         self._report_phase(status)
-        if self._print_log:
-            self._report_log(status)
+        self._many_hosts = status.instance_count > 1
+        if tail or status.state.terminal:
+            self.tail()
         if status.state.terminal:
             return Watched(status, self.timed_out)
         self._keep_deadline()
         return None
+
+    def tail(self) -> None:
+        """Report what is new in the log, without a look at the job."""
+        if self._print_log:
+            self._report_log()
 
     def _bear(self, error: CloudUnavailable) -> None:
         now = self._clock()
@@ -116,7 +126,7 @@ class Watch:
             said = f": {status.message}" if status.message else ""
             self._report(f"Training job {self._ref.name} is {status.phase}{said}")
 
-    def _report_log(self, status: JobStatus) -> None:
+    def _report_log(self) -> None:
         try:
             lines, self.cursor = self._backend.logs(self._ref, self.cursor)
         except CloudUnavailable:
@@ -126,7 +136,7 @@ class Watch:
             self._print_log = False
             self._report(f"The job's log is not shown: {error}")
             return
-        for text in _told(lines, many=status.instance_count > 1):
+        for text in _told(lines, many=self._many_hosts):
             self._report(text)
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from hybrid_provider.artifacts.arrival import Awaited
+from hybrid_provider.artifacts.arrival import Awaited, date_of
 from hybrid_provider.artifacts.artifact import Artifact, ArtifactDict
 from hybrid_provider.exceptions import ArtifactUnavailable, HybridError
 from hybrid_provider.hooks.aws import aws_access
@@ -30,7 +29,10 @@ class ModelArtifactTrigger(BaseTrigger):
         uri: Of an object, or of a prefix of objects.
         expected: The artifact that must be there; None takes any that stands still.
         newer_than: ISO 8601; one written then or before does not count.
-        deadline: Seconds since the epoch.
+        deadline: Seconds since the epoch; None leaves it to Airflow, which knows when a task began that
+            started here.
+        newest: As of the sensor.
+        marker: As of the sensor.
         poke_interval: Seconds between two looks.
         aws_conn_id: As in the amazon provider.
         region_name: As in the amazon provider.
@@ -42,9 +44,11 @@ class ModelArtifactTrigger(BaseTrigger):
         self,
         *,
         uri: str,
-        expected: ArtifactDict | None,
+        expected: ArtifactDict | None = None,
         newer_than: str | None,
-        deadline: float,
+        deadline: float | None = None,
+        newest: str | None = None,
+        marker: str | None = None,
         poke_interval: float,
         aws_conn_id: str | None,
         region_name: str | None,
@@ -56,6 +60,8 @@ class ModelArtifactTrigger(BaseTrigger):
         self.expected = expected
         self.newer_than = newer_than
         self.deadline = deadline
+        self.newest = newest
+        self.marker = marker
         self.poke_interval = poke_interval
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -69,6 +75,8 @@ class ModelArtifactTrigger(BaseTrigger):
             "expected": self.expected,
             "newer_than": self.newer_than,
             "deadline": self.deadline,
+            "newest": self.newest,
+            "marker": self.marker,
             "poke_interval": self.poke_interval,
             "aws_conn_id": self.aws_conn_id,
             "region_name": self.region_name,
@@ -95,8 +103,8 @@ class ModelArtifactTrigger(BaseTrigger):
             if now is not None and awaited.arrived(now, before):
                 return {"artifact": now.to_dict()}
             before = now
-            left = self.deadline - time.time()
-            if left <= 0:
+            left = self.poke_interval if self.deadline is None else self.deadline - time.time()
+            if self.deadline is not None and left <= 0:
                 state = f"{now.size_bytes} bytes there, not stable or too old" if now else "nothing there"
                 return {"error": f"{self.uri} did not arrive in time: {state}", "timed_out": True}
             await asyncio.sleep(min(self.poke_interval, left))
@@ -112,5 +120,7 @@ class ModelArtifactTrigger(BaseTrigger):
         return Awaited(
             uri=self.uri,
             expected=Artifact.from_dict(self.expected) if self.expected else None,
-            newer_than=datetime.fromisoformat(self.newer_than) if self.newer_than else None,
+            newer_than=date_of(self.newer_than),
+            newest=self.newest,
+            marker=self.marker,
         )

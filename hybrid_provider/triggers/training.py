@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from hybrid_provider.exceptions import CloudUnavailable, HybridError, TrainingError
-from hybrid_provider.hooks.aws import aws_access
 from hybrid_provider.training.backend import JobRef, LogCursor
-from hybrid_provider.training.sagemaker.backend import SageMakerBackend
-from hybrid_provider.training.watch import Watch, pauses
+from hybrid_provider.training.polls import Due
+from hybrid_provider.training.watch import Watch
+from hybrid_provider.triggers._shared_cloud import AwsArguments, shared_cloud
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from airflow.sdk.types import TaskInstanceKey
+
+    from hybrid_provider.training.watch import Watched
 
 CURSOR_KEY = "training_log_cursor"
 """The XCom that holds how far the job's log was shown: a trigger that starts again goes on there."""
@@ -79,8 +81,9 @@ class TrainingWait:
 class TrainingTrigger(BaseTrigger):
     """Look at a job until it has ended; the one event is a :class:`TrainingWait` as a dict.
 
-    boto3 runs in threads. Nothing is lost if the triggerer dies: another one starts from the same arguments,
-    and from the log's cursor, which is kept as an XCom.
+    boto3 runs in threads; all triggers of a process that use the same connection share its clients, and from
+    some on one listing of the running jobs. Nothing is lost if the triggerer dies: another one starts from
+    the same arguments, and from the log's cursor, which is kept as an XCom.
 
     Args:
         wait: A :class:`TrainingWait` as a dict.
@@ -144,36 +147,40 @@ class TrainingTrigger(BaseTrigger):
             self.log.info("Training job %s goes on: its task still waits for it", job.name)
             return
         self.log.info("Stopping training job %s", job.name)
-        backend = await asyncio.to_thread(self._open)
+        backend = await asyncio.to_thread(self._arguments().open)
         await asyncio.to_thread(backend.cancel, job)
 
     async def _until_ended(self, wait: TrainingWait) -> TrainingWait:
-        backend = await asyncio.to_thread(self._open)
         cursor = await self._kept_cursor(wait)
-        watch = Watch(
-            backend,
-            wait.job,
-            lambda text: self.log.info("%s", text),
-            cursor=cursor,
-            deadline=wait.deadline,
-            timed_out=wait.timed_out,
-            print_log=self.print_log,
-        )
-        for pause in pauses(timedelta(seconds=self.check_interval)):
-            ended = await asyncio.to_thread(watch.look)
-            if watch.cursor != cursor:
-                cursor = watch.cursor
-                await self._keep_cursor(cursor)
-            if ended is not None:
-                break
-            await asyncio.sleep(pause.total_seconds())
+        interval = timedelta(seconds=self.check_interval)
+        async with shared_cloud(self._arguments()) as cloud:
+            watch = Watch(
+                cloud.backend,
+                wait.job,
+                lambda text: self.log.info("%s", text),
+                cursor=cursor,
+                deadline=wait.deadline,
+                timed_out=wait.timed_out,
+                print_log=self.print_log,
+            )
+            with cloud.polls.joined(wait.job.name, interval) as turn:
+                ended = None
+                while ended is None:
+                    due = await turn.next(_left(watch, wait.deadline, interval))
+                    ended = await asyncio.to_thread(_do, watch, due)
+                    if watch.cursor != cursor:
+                        cursor = watch.cursor
+                        await self._keep_cursor(cursor)
         return TrainingWait(
             job=wait.job, deadline=wait.deadline, timed_out=watch.timed_out, cursor=watch.cursor
         )
 
-    def _open(self) -> SageMakerBackend:
-        return SageMakerBackend(
-            aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
+    def _arguments(self) -> AwsArguments:
+        return AwsArguments(
+            aws_conn_id=self.aws_conn_id,
+            region_name=self.region_name,
+            verify=self.verify,
+            botocore_config=self.botocore_config,
         )
 
     def _task(self) -> TaskInstanceKey | None:
@@ -213,6 +220,21 @@ class TrainingTrigger(BaseTrigger):
             dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=task.map_index
         )
         return "deferred" in {str(state) for of_run in states.values() for state in of_run.values()}
+
+
+def _do(watch: Watch, due: Due) -> Watched | None:
+    if Due.LOOK in due:
+        return watch.look(tail=Due.LOG in due)
+    watch.tail()
+    return None
+
+
+def _left(watch: Watch, deadline: datetime | None, interval: timedelta) -> timedelta | None:
+    """How long to wait at most: until the deadline, and after it an interval, until the job is stopping."""
+    if deadline is None or watch.timed_out:
+        return None
+    left = deadline - datetime.now(UTC)
+    return left if left > timedelta(0) else interval
 
 
 def _broken(wait: TrainingWait, error: str, *, retryable: bool) -> TrainingWait:

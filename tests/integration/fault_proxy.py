@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 class FaultProxy(ThreadingHTTPServer):
-    """Each GET takes the next fault: ``503``, ``cut``, ``short``, ``long``, ``whole`` or ``403``; none left, none is made."""
+    """Each GET takes the next fault; none left, none is made.
+
+    ``503`` and ``403`` are answers. ``cut`` ends the connection half way, ``short`` and ``long`` are a byte less
+    and a byte more than asked for, ``flip`` is another byte in the middle, ``stall`` is silence after half of it
+    until the proxy ends, ``crawl`` is a byte at a time.
+    """
 
     daemon_threads = True
 
@@ -24,6 +29,7 @@ class FaultProxy(ThreadingHTTPServer):
         self.upstream = urlsplit(upstream).netloc
         self.faults = deque(faults)
         self.requests = 0
+        self.ending = threading.Event()
 
     @property
     def url(self) -> str:
@@ -59,6 +65,9 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[:-1]
         elif fault == "long":
             body += b"x"
+        elif fault == "flip" and body:
+            middle = len(body) // 2
+            body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         self.send_response(status)
         for name, value in answer.getheaders():
             if name.lower() not in {"content-length", "transfer-encoding", "connection"}:
@@ -70,7 +79,25 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) // 2])
             self.close_connection = True
             return
+        if fault == "stall":
+            self.wfile.write(body[: len(body) // 2])
+            self.server.ending.wait()
+            self.close_connection = True
+            return
+        if fault == "crawl":
+            self._crawl(body)
+            return
         self.wfile.write(body)
+
+    def _crawl(self, body: bytes) -> None:
+        for byte in body:
+            if self.server.ending.wait(0.1):
+                break
+            try:
+                self.wfile.write(bytes([byte]))
+            except OSError:  # the client gave up
+                break
+        self.close_connection = True
 
     def log_message(self, *_: object) -> None:
         """Silent."""
@@ -84,6 +111,7 @@ def faulty(upstream: str, *faults: str) -> Iterator[FaultProxy]:
     try:
         yield proxy
     finally:
+        proxy.ending.set()
         proxy.shutdown()
         thread.join()
         proxy.server_close()

@@ -18,8 +18,12 @@ from tests.integration.s3bucket import access_to
 def main(job: dict) -> None:
     parts = 0
 
-    def progress(_):
+    def progress(now):
         nonlocal parts
+        if job["act"] == "interrupt when silent":
+            if now.silent_seconds > 0.5:
+                os.kill(os.getpid(), signal.SIGINT)
+            return
         parts += 1
         if parts != job["at_part"]:
             return

@@ -171,3 +171,101 @@ async def test_the_trigger_hands_back_a_mistake_as_one_message(bucket: Bucket, m
 def test_the_deadline_is_the_sensors_timeout(bucket: Bucket):
     before = time.time()
     assert before + 300 <= deferred(bucket.uri("sensor/absent"), timeout=300).deadline <= time.time() + 300
+
+
+def put_models(bucket: Bucket, *names):
+    for name in names:
+        bucket.put(name, name.encode())
+
+
+def test_the_newest_object_of_a_name_under_a_prefix_is_taken(bucket: Bucket):
+    put_models(bucket, "newest/b/model.tar.gz", "newest/a/model.tar.gz", "newest/z/output.tar.gz")
+    context = task_context()
+    assert not poked(bucket.uri("newest/"), context, newest="model.tar.gz")
+    found = poked(bucket.uri("newest/"), context, newest="model.tar.gz").xcom_value
+    newest = max(("newest/a/model.tar.gz", "newest/b/model.tar.gz"), key=lambda key: written(bucket, key))
+    assert found == describe(bucket.access, bucket.uri(newest)).to_dict()
+
+
+def written(bucket: Bucket, key):
+    return describe(bucket.access, bucket.uri(key)).last_modified, key
+
+
+def test_a_newer_object_than_the_one_seen_before_is_looked_at_twice(bucket: Bucket):
+    put_models(bucket, "overtaken/a/model.tar.gz")
+    context = task_context()
+    assert not poked(bucket.uri("overtaken/"), context, newest="*.tar.gz")
+    put_models(bucket, "overtaken/b/model.tar.gz")
+    bucket.put("overtaken/b/model.tar.gz", b"overtaken/a/model.tar.gz")
+    assert not poked(bucket.uri("overtaken/"), context, newest="*.tar.gz")
+    assert poked(bucket.uri("overtaken/"), context, newest="*.tar.gz")
+
+
+def test_the_newest_folder_of_a_name_is_taken_whole(bucket: Bucket):
+    put_models(bucket, "folders/a/model/weights", "folders/a/model/deep/labels", "folders/a/log")
+    context = task_context()
+    assert not poked(bucket.uri("folders/"), context, newest="model/")
+    found = poked(bucket.uri("folders/"), context, newest="model/").xcom_value
+    assert found == describe(bucket.access, bucket.uri("folders/a/model/")).to_dict()
+
+
+def test_a_prefix_is_not_whole_without_its_marker(bucket: Bucket):
+    context = task_context()
+    put_models(bucket, "marked/weights")
+    for _ in range(3):
+        assert not poked(bucket.uri("marked/"), context, marker="_SUCCESS")
+    bucket.put("marked/_SUCCESS", b"")
+    assert not poked(bucket.uri("marked/"), context, marker="_SUCCESS")
+    assert poked(bucket.uri("marked/"), context, marker="_SUCCESS")
+
+
+@pytest.mark.parametrize(
+    ("uri", "arguments", "remedy"),
+    [
+        ("s3://artifacts/model.tar.gz", {"newest": "*.tar.gz"}, "with a '/' at its end"),
+        ("s3://artifacts/models/", {"newest": "a/model.tar.gz"}, "without those above it"),
+        ("s3://artifacts/models/", {"newest": "model.tar.gz", "marker": "_SUCCESS"}, "leave marker out"),
+        ("s3://artifacts/models/", {"newer_than": "yesterday"}, "ISO 8601"),
+    ],
+)
+def test_a_search_that_can_find_nothing_is_refused(uri, arguments, remedy):
+    with pytest.raises(AirflowFailException, match=remedy):
+        sensor(uri, **arguments).execute(task_context())
+
+
+def test_newer_than_a_release_is_newer_than_its_artifact(bucket: Bucket, there):
+    release = {"model": "digits", "release_id": "20261123T184600Z-0123456789ab", "artifact": there.to_dict()}
+    context = task_context()
+    assert not poked(there.uri, context, newer_than=release)
+    assert not poked(there.uri, context, newer_than=release)
+    earlier = {
+        **there.to_dict(),
+        "last_modified": (there.last_modified - timedelta(seconds=1)).isoformat(),
+    }
+    assert poked(there.uri, context, newer_than={**release, "artifact": earlier})
+    assert poked(there.uri, context, newer_than=str({**release, "artifact": earlier}))
+
+
+async def test_a_sensor_that_starts_from_its_trigger_sees_what_its_worker_would(there):
+    started = sensor(there.uri, deferrable=True, start_from_trigger=True, timeout=300)
+    arguments = started.start_trigger_args
+    assert started.start_from_trigger
+    assert arguments.timeout == timedelta(seconds=300)
+    assert arguments.next_method == "resume"
+    assert arguments.trigger_cls == "hybrid_provider.triggers.artifact.ModelArtifactTrigger"
+    event = await event_of(ModelArtifactTrigger(**arguments.trigger_kwargs))
+    assert started.resume(task_context(), event) == there.to_dict()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"artifact": "s3://artifacts/{{ ds }}/model.tar.gz"},
+        {"artifact": {"uri": "s3://artifacts/model.tar.gz"}},
+        {"artifact": "s3://artifacts/model.tar.gz", "newer_than": {"artifact": {}}},
+        {"artifact": "s3://artifacts/model.tar.gz", "deferrable": False},
+    ],
+    ids=["a template", "another task's output", "newer than another task's output", "not deferrable"],
+)
+def test_what_only_a_worker_knows_starts_on_a_worker(arguments):
+    assert not sensor(**{"deferrable": True, "start_from_trigger": True, **arguments}).start_from_trigger

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from hybrid_provider.artifacts.s3 import describe
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.artifacts.transfer import TransferPolicy
-from hybrid_provider.exceptions import ArtifactUnavailable, ConfigurationError, StoreError
+from hybrid_provider.exceptions import ArtifactRefused, ArtifactUnavailable, ConfigurationError, StoreError
 from tests.integration.fault_proxy import faulty
 from tests.servers import REQUIRE_ALL
 
@@ -58,10 +59,12 @@ def assert_no_release_or_the_whole_one(store: ReleaseStore) -> None:
         assert {file.path for file in release.manifest.files} == FILES.keys()
 
 
-def child(bucket: Bucket, artifact, store: ReleaseStore, at_part: int, act: str) -> subprocess.Popen[str]:
+def child(
+    bucket: Bucket, artifact, store: ReleaseStore, at_part: int, act: str, *, endpoint: str | None = None
+) -> subprocess.Popen[str]:
     """A process that syncs and, after a part, does something: ``kill``, ``interrupt`` or ``tell`` and wait."""
     job = {
-        "endpoint": bucket.endpoint,
+        "endpoint": endpoint or bucket.endpoint,
         "keys": [bucket.access_key, bucket.secret_key],
         "artifact": artifact.to_dict(),
         "root": str(store.root),
@@ -91,6 +94,14 @@ def test_a_killed_sync_leaves_nothing_in_the_way_of_the_next(bucket: Bucket, art
 def test_an_interrupted_sync_takes_its_staging_with_it(bucket: Bucket, artifact, store):
     interrupted = child(bucket, artifact, store, 3, "interrupt")
     _, errors = interrupted.communicate(timeout=60)
+    assert "KeyboardInterrupt" in errors
+    assert [path for path in store.root.rglob("*") if path.is_file()] == [store.root / "digits/.lock"]
+
+
+def test_a_silent_s3_is_reported_and_an_interrupt_ends_the_wait_for_it(bucket: Bucket, artifact, store):
+    with faulty(bucket.endpoint, "none", "stall", "stall", "stall") as proxy:
+        stalled = child(bucket, artifact, store, 0, "interrupt when silent", endpoint=proxy.url)
+        _, errors = stalled.communicate(timeout=25)  # the next byte would be awaited for 30 s
     assert "KeyboardInterrupt" in errors
     assert [path for path in store.root.rglob("*") if path.is_file()] == [store.root / "digits/.lock"]
 
@@ -193,6 +204,21 @@ def test_an_s3_that_goes_away_is_worth_a_retry(bucket: Bucket, artifact, store):
 QUICK = TransferPolicy(
     part_bytes=PART_BYTES, parts_in_flight=1, attempts=3, first_pause=timedelta(milliseconds=1)
 )
+
+
+@pytest.mark.parametrize("fault", ["stall", "crawl"])
+def test_a_part_that_does_not_come_in_time_is_read_again(bucket: Bucket, artifact, store, fault):
+    impatient = replace(QUICK, part_timeout=timedelta(seconds=1), stall_timeout=timedelta(seconds=0.5))
+    with faulty(bucket.endpoint, "none", fault) as proxy:
+        release = sync(bucket.elsewhere(proxy.url), artifact, "digits", store, transfer=impatient).release
+        assert proxy.requests > -(-artifact.size_bytes // PART_BYTES)
+    assert store.verify(release) == ()
+
+
+def test_a_flipped_bit_is_refused(bucket: Bucket, artifact, store):
+    with faulty(bucket.endpoint, "none", "flip") as proxy, pytest.raises(ArtifactRefused, match="damaged"):
+        sync(bucket.elsewhere(proxy.url), artifact, "digits", store, transfer=QUICK)
+    assert store.releases("digits") == ()
 
 
 @pytest.mark.parametrize("fault", ["503", "cut", "short", "long"])

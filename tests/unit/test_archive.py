@@ -10,6 +10,7 @@ import random
 import tarfile
 
 import pytest
+from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,6 +97,33 @@ def test_several_gzip_members_are_one_archive(folder, chunk):
     content = packed(FILES)
     members = gzip.compress(content[:700]) + gzip.compress(b"") + gzip.compress(content[700:])
     assert unpacked(folder, members, chunk=chunk) == FILES
+
+
+@pytest.mark.parametrize("chunk", [1, 10, 1 << 20])
+def test_several_zstandard_frames_and_one_to_skip_are_one_archive(folder, chunk):
+    content = packed(FILES)
+    skipped = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"note"
+    frames = zstd.compress(content[:700]) + skipped + zstd.compress(content[700:])
+    assert unpacked(folder, frames, "model.tar.zst", chunk=chunk) == FILES
+
+
+def zstd_with_checksum(content: bytes) -> bytes:
+    return zstd.compress(content, options={zstd.CompressionParameter.checksum_flag: 1})
+
+
+@pytest.mark.parametrize("byte", [0, 5, 1000, -9, -1])
+def test_a_flipped_bit_in_a_zstandard_archive_is_refused(folder, byte):
+    damaged = bytearray(zstd_with_checksum(packed(FILES)))
+    damaged[byte] ^= 1
+    with pytest.raises(ArtifactRefused, match="Zstandard"):
+        unpacked(folder, bytes(damaged), "model.tar.zst")
+
+
+def test_a_zstandard_window_that_does_not_fit_into_memory_is_refused(folder):
+    compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 30})
+    wide = compressor.compress(packed(FILES)) + compressor.flush()
+    with pytest.raises(ArtifactRefused, match="damaged"):
+        unpacked(folder, wide, "model.tar.zst")
 
 
 @settings(max_examples=60, deadline=None)
@@ -241,7 +269,10 @@ ZIPPED = gzip.compress(ARCHIVE)
         (bytes(1024), "model.tar", "holds no file"),
         (tar_of(member("only/a/folder", type=tarfile.DIRTYPE)), "model.tar", "holds no file"),
         (bz2.compress(ARCHIVE), "model.tar.bz2", "pack it as .tar.gz"),
-        (b"", "model.tar.zst", "pack it as .tar.gz"),
+        (b"", "model.tar.bz2", "pack it as .tar.gz"),
+        (zstd.compress(packed(FILES))[:-1], "model.tar.zst", "cut off"),
+        (b"\x1f\x8b\x08\x00", "model.tar.zst", "named as a Zstandard archive and is none"),
+        (zstd.compress(packed(FILES)) + b"more", "model.tar.zst", "follows the Zstandard archive"),
     ],
 )  # fmt: skip
 def test_a_damaged_or_misnamed_archive_is_refused(folder, content, name, named):

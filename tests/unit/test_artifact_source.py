@@ -52,7 +52,7 @@ def test_training_that_does_not_say_when_it_ended_leaves_the_date_open():
         ("s3://bucket", "s3://bucket/path"),
         ("s3://UPPER/key", "s3://bucket/path"),
         ("s3:/bucket/key", "s3://bucket/path"),
-        ("gs://bucket/key", "s3://bucket/path"),
+        ("ftp://bucket/key", "s3://bucket/path"),
         ("{'uri': object()}", "render_template_as_native_obj"),
         ("{" * 10_000, "render_template_as_native_obj"),
         (["s3://models/m.tar.gz"], "artifact is"),

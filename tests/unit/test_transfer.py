@@ -9,10 +9,12 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from hybrid_provider.artifacts import transfer
-from hybrid_provider.artifacts.ahead import mapped_ahead, run_ahead
-from hybrid_provider.artifacts.s3 import S3Location, StoredObject
-from hybrid_provider.artifacts.transfer import TransferPolicy, open_bucket, parts_of
+from hybrid_provider.artifacts import bucket as buckets
+from hybrid_provider.artifacts.ahead import run_ahead
+from hybrid_provider.artifacts.bucket import open_bucket
+from hybrid_provider.artifacts.objects import StoredObject
+from hybrid_provider.artifacts.s3 import S3Location
+from hybrid_provider.artifacts.transfer import TransferPolicy, parts_of
 from hybrid_provider.aws import AwsAccess
 from hybrid_provider.exceptions import ConfigurationError
 
@@ -86,7 +88,7 @@ def test_certificates_and_proxies_are_those_of_the_connection(tmp_path):
 
     def options(verify):
         client = base.client("s3")
-        return transfer._client_options(
+        return buckets._client_options(
             client, AwsAccess(session=base.session, verify=verify), TransferPolicy()
         )
 
@@ -107,7 +109,7 @@ def test_credentials_are_asked_for_again_within_five_minutes():
     credentials = SimpleNamespace(
         get_frozen_credentials=lambda: SimpleNamespace(access_key=next(rotating), secret_key="s", token="t")
     )
-    provider = transfer._Boto3Credentials(credentials)
+    provider = buckets._Boto3Credentials(credentials)
     first, second = provider(), provider()
     assert (first["access_key_id"], second["access_key_id"]) == ("one", "two")
     assert first["expires_at"] <= datetime.now(UTC) + timedelta(minutes=5)
@@ -119,33 +121,16 @@ def test_no_credentials_are_a_mistake_with_a_remedy():
         open_bucket(AwsAccess(session=session), "models", TransferPolicy())
 
 
-def test_work_ahead_keeps_the_order_and_the_bound():
-    begun = []
-
-    def work(number):
-        begun.append(number)
-        return number * 2
-
-    results = mapped_ahead(work, range(100), at_once=3)
-    assert next(results) == 0
-    assert max(begun) <= 3
-    assert list(results) == [number * 2 for number in range(1, 100)]
-
-
-@pytest.mark.parametrize(
-    "ahead",
-    [
-        lambda items: mapped_ahead(lambda f: f(), items, 2),
-        lambda items: run_ahead((f() for f in items), 2, 2),
-    ],
-)
-def test_an_error_ahead_comes_where_its_item_would(ahead):
-    def fail():
+def test_an_error_ahead_comes_where_its_item_would():
+    def items():
+        yield 1
+        yield 2
         raise ValueError("third")
 
-    results = ahead(iter([lambda: 1, lambda: 2, fail, lambda: 4]))
+    results = run_ahead(items(), 1, 2)
+    assert [next(results), next(results)] == [1, 2]
     with pytest.raises(ValueError, match="third"):
-        list(results)
+        next(results)
 
 
 def test_work_ahead_stops_when_it_is_closed():

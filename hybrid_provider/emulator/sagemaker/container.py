@@ -11,9 +11,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hybrid_provider.emulator.processes import Program
 
@@ -36,8 +36,8 @@ class Running(Protocol):
     """A container that was started."""
 
     @property
-    def stdout(self) -> IO[bytes]:
-        """Its output and errors together; ends when it ends."""
+    def stdout(self) -> Iterable[bytes]:
+        """The lines of its output and errors together; ends when it ends."""
 
     def wait(self, seconds: float | None = None) -> int | None:
         """Its exit status, or None if it runs longer than ``seconds``."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hybrid_provider.emulator.sagemaker.describe import billable_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from hybrid_provider.emulator.sagemaker.job import TrainingJob
 
@@ -33,10 +33,16 @@ class LedgerEntry:
 
 
 class Ledger:
-    """All jobs since the emulator's start, in the order of their creation."""
+    """All jobs since the emulator's start, in the order of their creation, and the calls that were made."""
 
-    def __init__(self, jobs: Callable[[], Iterable[TrainingJob]]) -> None:
+    def __init__(self, jobs: Callable[[], Iterable[TrainingJob]], calls: Mapping[str, int]) -> None:
         self._jobs = jobs
+        self._calls = calls
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """How often each operation was called, whatever was answered."""
+        return dict(self._calls)
 
     @property
     def entries(self) -> tuple[LedgerEntry, ...]:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import IO
+    from collections.abc import Callable, Iterable
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ class LogStream:
         self._created = True
 
 
-def follow(output: IO[bytes], stream: LogStream, seen: Callable[[str], None]) -> None:
+def follow(output: Iterable[bytes], stream: LogStream, seen: Callable[[str], None]) -> None:
     """Send all lines of ``output`` until its end, also to ``seen``, at most ``_FLUSH_SECONDS`` late.
 
     Lines that cannot be sent are lost, and the program's log says so: a container never waits for its logs.

@@ -45,6 +45,7 @@ class Api:
 
     def __init__(self, service: TrainingService, *, access_key: str, region: str) -> None:
         self._model = botocore.session.get_session().get_service_model("sagemaker")
+        self._service = service
         self._access_key = access_key
         self._region = region
         self._operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -69,6 +70,7 @@ class Api:
             raise UnknownOperationException(
                 f"the emulator does not emulate {target or 'a request without a target'}"
             )
+        self._service.count_call(name)
         operation = self._model.operation_model(name)
         try:
             document = json.loads(body or b"{}")

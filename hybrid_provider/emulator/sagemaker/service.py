@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from hybrid_provider.emulator.sagemaker.describe import description
@@ -41,7 +42,13 @@ class TrainingService:
         self._jobs: dict[str, TrainingJob] = {}
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self.ledger = Ledger(self._all)
+        self._calls: Counter[str] = Counter()
+        self.ledger = Ledger(self._all, self._calls)
+
+    def count_call(self, operation: str) -> None:
+        """Write a call into the ledger."""
+        with self._lock:
+            self._calls[operation] += 1
 
     def create_training_job(self, request: dict[str, Any]) -> dict[str, Any]:
         """CreateTrainingJob: refuse it, or start it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 from hybrid_provider.artifacts.s3 import S3Location, describe, s3_errors_explained
@@ -12,11 +13,12 @@ from hybrid_provider.training.sagemaker.errors import code_of, message_of, sagem
 from hybrid_provider.training.sagemaker.faults import request_faults, too_costly
 from hybrid_provider.training.sagemaker.logs import last_lines, new_lines
 from hybrid_provider.training.sagemaker.request import Place, create_request, role_of, source_uri
+from hybrid_provider.training.sagemaker.running import running_jobs
 from hybrid_provider.training.sagemaker.status import job_status
 from hybrid_provider.training.source import SourceBundle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import timedelta
 
     from hybrid_provider.artifacts.artifact import Artifact
@@ -35,6 +37,7 @@ class SageMakerBackend:
         self._access = access
         self._region = str(access.session.region_name)
         self._clients: dict[str, Any] = {}
+        self._making_clients = threading.Lock()
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -76,6 +79,10 @@ class SageMakerBackend:
         """A fresh DescribeTrainingJob."""
         return job_status(self._existing(ref))
 
+    def running(self, names: Collection[str]) -> Mapping[str, str]:
+        """ListTrainingJobs; see :class:`~hybrid_provider.training.polls.RunningJobs`."""
+        return running_jobs(self._client("sagemaker"), names)
+
     def cancel(self, ref: JobRef) -> None:
         """StopTrainingJob."""
         from botocore.exceptions import ClientError
@@ -114,10 +121,11 @@ class SageMakerBackend:
         return {str(metric["MetricName"]): float(metric["Value"]) for metric in found}
 
     def _client(self, service: str) -> Any:  # noqa: ANN401 - boto3 makes its clients' classes at run time
-        """One client a service: making one costs a second, and threads may share it."""
-        if service not in self._clients:
-            self._clients[service] = self._access.client(service)
-        return self._clients[service]
+        """One client a service: making one costs a second, and threads may share it, but not the session."""
+        with self._making_clients:
+            if service not in self._clients:
+                self._clients[service] = self._access.client(service)
+            return self._clients[service]
 
     def _describe(self, name: str) -> Mapping[str, Any] | None:
         from botocore.exceptions import ClientError

