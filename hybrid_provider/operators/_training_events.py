@@ -29,11 +29,11 @@ _SHORTEST_SECRET = 5
 BILLABLE_METRIC = "hybrid.training.billable_seconds"
 
 
-def count_billed(context: Context, model_name: str, result: TrainingDict) -> None:
+def count_billed(context: Context, model_name: str, billable_seconds: int) -> None:
     """Add the billed instance seconds to the metric, tagged with model, DAG and task."""
     ti = context["ti"]
     tags = {"model": model_name, "dag_id": ti.dag_id, "task_id": ti.task_id}
-    stats.incr(BILLABLE_METRIC, result["billable_seconds"], tags=tags)
+    stats.incr(BILLABLE_METRIC, billable_seconds, tags=tags)
 
 
 def announce(context: Context, operator: BaseOperator, model_name: str, result: TrainingDict) -> None:

@@ -15,6 +15,7 @@ from hybrid_provider._installation import installation_id
 from hybrid_provider._task_state import TaskState
 from hybrid_provider.hooks.aws import aws_access
 from hybrid_provider.links.training import TrainingJobLink, TrainingLogLink, publish_links
+from hybrid_provider.names import MAX_NAME_LENGTH
 from hybrid_provider.operators._training_events import announce, count_billed, lineage, mask_secrets
 from hybrid_provider.training.arguments import Faults, choice, read_spec
 from hybrid_provider.training.lifecycle import Identity
@@ -49,7 +50,7 @@ class SageMakerTrainOperator(BaseOperator):
     ``config`` is laid over what the arguments say.
 
     Args:
-        model_name: The model; letters, digits, ``.``, ``_`` and ``-``.
+        model_name: The model; letters, digits, ``.``, ``_`` and ``-``. None takes the task's id.
         config: A CreateTrainingJob request, as the amazon provider takes it; ``TrainingJobName`` is not used.
         entry_point: The training script: a path in ``source_dir``, or without that a file beside the DAG.
         source_dir: Folder of the script, relative to the DAG file, or ``s3://…/sourcedir.tar.gz``.
@@ -85,6 +86,9 @@ class SageMakerTrainOperator(BaseOperator):
         check_interval: Seconds between looks at the job.
         print_log: Show the job's log.
         max_ingestion_time: Seconds after which the job is stopped, as ``execution_timeout`` does.
+        max_attempts: Of the amazon provider, without effect: a wait has no limit but the times above.
+        check_if_job_exists: Likewise: no job is ever started twice.
+        action_if_job_exists: Likewise.
         aws_conn_id: As in the amazon provider.
         region_name: As in the amazon provider.
         verify: As in the amazon provider.
@@ -101,7 +105,7 @@ class SageMakerTrainOperator(BaseOperator):
     def __init__(
         self,
         *,
-        model_name: str,
+        model_name: str | None = None,
         config: dict[str, Any] | str | None = None,
         entry_point: str | None = None,
         source_dir: str | None = None,
@@ -135,6 +139,9 @@ class SageMakerTrainOperator(BaseOperator):
         check_interval: int = 30,
         print_log: bool = True,
         max_ingestion_time: int | None = None,
+        max_attempts: int | None = None,  # noqa: ARG002 - taken so that moving over is a rename
+        check_if_job_exists: bool = True,  # noqa: ARG002 - likewise
+        action_if_job_exists: str = "timestamp",  # noqa: ARG002 - likewise
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
@@ -142,7 +149,7 @@ class SageMakerTrainOperator(BaseOperator):
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
     ) -> None:
         super().__init__(**kwargs)
-        self.model_name = model_name
+        self.model_name = model_name or self.task_id.rpartition(".")[2][:MAX_NAME_LENGTH]
         self.config = config
         self.entry_point = entry_point
         self.source_dir = source_dir
@@ -237,8 +244,9 @@ class SageMakerTrainOperator(BaseOperator):
             again = run.start(self._spec(context, self._backend(), run))
             publish_links(context, again.ref)
             return self._see_through(context, run, again, TrainingWait(job=again.ref, deadline=wait.deadline))
+        # Whatever it ends in, it is paid.
+        count_billed(context, self.model_name, watched.status.billable_seconds)
         self._result = run.deliver(started, watched)
-        count_billed(context, self.model_name, self._result)
         announce(context, self, self.model_name, self._result)
         return self._result
 

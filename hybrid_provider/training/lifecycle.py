@@ -225,11 +225,11 @@ class Lifecycle:
         await_end: Callable[[JobRef], object],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.backend = backend
+        self._backend = backend
         self._store = store
         self._identity = identity
         self._max_tries = max_tries
-        self.accepted = accepted
+        self._accepted = accepted
         self._await_end = await_end
         self._clock = clock
         self._job_name: str | None = None
@@ -261,7 +261,7 @@ class Lifecycle:
         record = self.record()
         if record is None:
             return self._submit(spec, self._next(spec, 1))
-        while (found := self.backend.find(record.name)) is not None:
+        while (found := self._backend.find(record.name)) is not None:
             # Before the first submit got its answer, somebody else's job may stand under the name.
             decision = self._decide(record, found, fingerprint)
             if decision is Decision.ADOPT:
@@ -285,16 +285,16 @@ class Lifecycle:
             decision = decide_taken(record, found)
             if decision is not Decision.ADOPT:
                 return decision
-        return decide_own(record, found, fingerprint, self._max_tries, self.accepted)
+        return decide_own(record, found, fingerprint, self._max_tries, self._accepted)
 
     def _submit(self, spec: TrainingSpec, record: Record) -> Started:
         while True:
             self._keep(record)
             tags = self._identity.tags() | {FINGERPRINT_TAG: record.fingerprint, CLAIM_TAG: record.claim}
             try:
-                return Started(self.backend.submit(spec, record.name, tags), record, adopted=False)
+                return Started(self._backend.submit(spec, record.name, tags), record, adopted=False)
             except NameTaken:
-                found = self.backend.find(record.name)
+                found = self._backend.find(record.name)
             except (TrainingRefused, ConfigurationError):
                 # There is nothing to stop.
                 self._job_name = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from datetime import timedelta
 from uuid import uuid4
@@ -13,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from hybrid_provider.emulator import Emulator
 from hybrid_provider.links.training import TrainingJobLink, TrainingLogLink
+from hybrid_provider.operators.train import SageMakerTrainOperator
 from hybrid_provider.triggers import training as trigger_module
 from tests.training_stage import BUCKET, IMAGE, Comms, Instance, Puppets, environment, rebuilt, train
 
@@ -107,6 +109,20 @@ def test_a_script_that_fails_fails_the_task_at_once_with_its_reason_and_log(clou
     assert "ZeroDivisionError" in said
     assert said.endswith("about to fail")
     assert not any(job.running for job in jobs_of(cloud, task))
+
+
+@pytest.mark.parametrize("plan", ["train", "fail"])
+def test_what_was_billed_is_counted_however_the_job_ended(cloud, task, monkeypatch, plan):
+    counted = []
+    monkeypatch.setattr(
+        "airflow.sdk.observability.stats.incr",
+        lambda name, count, tags: counted.append((name, count, tags["model"])),
+    )
+    with contextlib.suppress(AirflowFailException):
+        task.attempt(train(plan))
+
+    (job,) = jobs_of(cloud, task)
+    assert counted == [("hybrid.training.billable_seconds", job.billed_seconds, "puppet")]
 
 
 def test_an_empty_model_folder_is_a_failure_and_a_clear_trains_again(cloud, task, mode):
@@ -301,8 +317,8 @@ def test_the_amazon_provider_s_config_is_a_rename(cloud, task, mode):
         "Environment": {"PLAN": "train"},
         "Tags": [{"Key": "team", "Value": "vision"}],
     }
-    operator = train(
-        config=config, image_uri=None, instance_type=None, environment=None, max_runtime=None, **mode
+    operator = SageMakerTrainOperator(
+        task_id="train", config=config, check_interval=1, max_attempts=9, action_if_job_exists="fail", **mode
     )
 
     result = task.attempt(operator)
