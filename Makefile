@@ -49,7 +49,7 @@ test-planted: .venv/.dev  ## Plant bugs in a copy of what reads artifacts; the t
 
 FUZZ_RUNS ?= 20000
 fuzz: .venv/.dev  ## Fuzz the readers of archives, manifests, formats and signatures (FUZZ_RUNS=20000 each)
-	@set -e; for reader in archive gzip manifest format signature; do \
+	@set -e; for reader in archive gzip zstd manifest format signature; do \
 	    echo "fuzzing: $$reader"; \
 	    PYTHONPATH=. $(BIN)/python -m tests.fuzz.readers $$reader -runs=$(FUZZ_RUNS) -seed=1 -timeout=20 \
 	        -rss_limit_mb=2048 -max_len=20000 -verbosity=0 -artifact_prefix=/tmp/fuzz-$$reader-; done

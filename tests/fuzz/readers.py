@@ -17,7 +17,7 @@ import atheris
 with atheris.instrument_imports(include=["hybrid_provider.artifacts"]):
     from hybrid_provider.artifacts.archive import Limits
     from hybrid_provider.artifacts.formats import Format, format_of
-    from hybrid_provider.artifacts.gunzip import gunzip
+    from hybrid_provider.artifacts.inflate import GZIP, ZSTD, Compression, inflate
     from hybrid_provider.artifacts.manifest import Manifest, ManifestFile, checked_path
     from hybrid_provider.artifacts.signature import verify
     from hybrid_provider.artifacts.tar import read_tar
@@ -53,13 +53,13 @@ def read_archive(content: bytes) -> None:
             raise AssertionError(f"{file.path} leaves the folder")
 
 
-def read_gzip(content: bytes) -> None:
-    """A gzip stream: what Python's own reader reads is read the same."""
+def read_compressed(content: bytes, compression: Compression) -> None:
+    """A compressed stream, in pieces of any size."""
     size = max(content[0] if content else 1, 1)
     body = content[1:]
     chunks = (memoryview(body)[start : start + size] for start in range(0, len(body), size))
     inflated = 0
-    for piece in gunzip(chunks):
+    for piece in inflate(chunks, compression):
         inflated += len(piece)
         if inflated > 1 << 20:
             return
@@ -89,7 +89,8 @@ def read_signature(content: bytes) -> None:
 
 TARGETS = {
     "archive": read_archive,
-    "gzip": read_gzip,
+    "gzip": lambda content: read_compressed(content, GZIP),
+    "zstd": lambda content: read_compressed(content, ZSTD),
     "manifest": read_manifest,
     "format": read_format,
     "signature": read_signature,
@@ -101,6 +102,8 @@ def seeds() -> dict[str, list[bytes]]:
     import gzip
     import pickle
     import zipfile
+
+    from backports import zstd
 
     archives = []
     for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
@@ -118,6 +121,7 @@ def seeds() -> dict[str, list[bytes]]:
     return {
         "archive": archives,
         "gzip": [b"\x40" + gzip.compress(b"abc" * 50) * 2],
+        "zstd": [b"\x40" + zstd.compress(b"abc" * 50) * 2],
         "manifest": [Manifest.of(files).text().encode()],
         "format": [
             pickle.dumps([1, "a"]),
