@@ -196,7 +196,7 @@ def fleet_of(targets: object) -> list[TargetSpec]:
     fleet: list[TargetSpec] = []
     for target in given:
         try:
-            fleet.append(ssh_target(target) if isinstance(target, str) else _spec(target))
+            fleet.append(_spec(ssh_target(target) if isinstance(target, str) else target))
         except ConfigurationError as fault:
             faults.append(fault)
     if len(faults) == 1:

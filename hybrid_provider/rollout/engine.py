@@ -63,6 +63,7 @@ class Rollout:
         self._state = RolloutState.PENDING
         self._waves = plan_waves([target.name for target in targets], policy.waves)
         order = Order(
+            model=release.model,
             release=release,
             rollout=rollout_id,
             healthy_deadline=policy.healthy_deadline,

@@ -65,7 +65,7 @@ class Member:
             name=self.name,
             state=self.state,
             from_release=self.readiness.current,
-            to_release=self._order.release.release_id,
+            to_release=self._order.brought.release_id,
             seconds=self._seconds,
             bytes_sent=self._staged.bytes_sent,
             bytes_linked=self._staged.bytes_linked,
@@ -143,7 +143,7 @@ class Member:
 
     @property
     def _release_id(self) -> str:
-        return self._order.release.release_id
+        return self._order.brought.release_id
 
     async def _switch_to(self, release_id: str, proven: TargetState) -> None:
         self._enter(TargetState.ACTIVATING, release_id)

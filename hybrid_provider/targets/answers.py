@@ -50,7 +50,7 @@ def disk_faults(order: Order, parts: Parts, free_bytes: int) -> list[str]:
     needed = _FREE_FACTOR * parts.sent_bytes
     if free_bytes >= needed:
         return []
-    release_id = order.release.release_id
+    release_id = order.brought.release_id
     remedy = "free space or lower keep_releases"
     return [f"{in_units(free_bytes)} free, {in_units(needed)} needed for release {release_id}; {remedy}"]
 

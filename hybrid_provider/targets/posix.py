@@ -89,7 +89,7 @@ class PosixTarget:
         }
         text = script("library", "reload", "heal", "preflight", variables=variables)
         finished = await self._shell.run(text, limit=2 * _long(order))
-        found = read_preflight(self._checked(finished), order.release.digest)
+        found = read_preflight(self._checked(finished), order.release.digest if order.release else "")
         if found.locked is not None:
             raise TargetLocked(self.name, locked_reason(found.locked))
         self._found = found if not found.faults else None
@@ -115,7 +115,7 @@ class PosixTarget:
             # A linked file may have been changed since it was staged; then all bytes travel.
             if not parts.linked or not failure.reason.startswith(("unproven", "unlinkable")):
                 raise
-        return await self._send(order, parts_of(order.release.manifest, None, None), progress)
+        return await self._send(order, parts_of(order.brought.manifest, None, None), progress)
 
     async def activate(self, order: Order, release_id: str) -> None:
         """Make a release that is there live until :meth:`commit`, :meth:`revert` or the healthy deadline.
@@ -126,7 +126,7 @@ class PosixTarget:
         self._activations += 1
         self._token = f"{self._found_epoch}-{self._activations}"
         variables: dict[str, str | int] = {**self._names(order), "release": release_id, "token": self._token}
-        if release_id != order.release.release_id:
+        if order.release is None or release_id != order.release.release_id:
             variables["digest"] = ""
         activation = script("library", "reload", "activate", variables={**variables, **self._reload(order)})
         finished = await self._shell.run(
@@ -184,9 +184,9 @@ class PosixTarget:
         release = order.release
         return {
             "base": self._base,
-            "model": release.model,
-            "release": release.release_id,
-            "digest": release.digest,
+            "model": order.model,
+            "release": release.release_id if release else "",
+            "digest": release.digest if release else "",
             "rollout": order.rollout,
             "epoch": self._found.epoch if self._found else 0,
         }
@@ -199,7 +199,7 @@ class PosixTarget:
 
     def _parts(self, order: Order) -> Parts:
         found = self._preflight
-        return parts_of(order.release.manifest, found.manifest, found.readiness.current)
+        return parts_of(order.brought.manifest, found.manifest, found.readiness.current)
 
     async def _verified(self, order: Order) -> bool:
         """Whether the release that is there is still what was staged; reads all of it."""
@@ -209,7 +209,7 @@ class PosixTarget:
         return finished.exit_code == 0
 
     async def _send(self, order: Order, parts: Parts, progress: Callable[[int], None]) -> Staged:
-        release = order.release
+        release = order.brought
         stream = tar_stream(release.path, release.manifest, parts, progress)
         try:
             finished = await self._shell.run(

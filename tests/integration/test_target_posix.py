@@ -29,6 +29,7 @@ from tests.servers import REQUIRE_ALL, free_port
 
 def order_of(release, rollout="r-1", keep=5, seconds=20):
     return Order(
+        model="digits",
         release=release,
         rollout=rollout,
         healthy_deadline=timedelta(seconds=seconds),

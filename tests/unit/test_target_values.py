@@ -91,6 +91,7 @@ def test_an_order_takes_no_name_outside_the_grammar(tmp_path, field):
         object.__setattr__(release, "release_id", "$(id)")
     with pytest.raises(InvalidName, match=field):
         Order(
+            model=release.model,
             release=release,
             rollout="r;1" if field == "rollout" else "r-1",
             healthy_deadline=timedelta(seconds=1),
