@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         "--head",
         action="append",
         default=[],
-        help="LENGTH:SHA256 as it was kept elsewhere (each asset event has one); shows that no end is cut off",
+        help="LENGTH:SHA256 as it was kept elsewhere (each asset event has one); shows that no end was cut",
     )
     verify.set_defaults(command=_verify)
     show = commands.add_parser("show", help="print the newest entries, each proved, one JSON a line")

@@ -5,10 +5,10 @@
     <store root>/.evidence/chain       one entry a line, in canonical JSON; never rewritten
     <store root>/.evidence/lock        held by the process that appends
 
-Each entry holds its number and the SHA-256 of the line before it, so no entry can be changed, taken out, put
-in or moved without every later line changing. What the file alone cannot show is that its end was cut off: for
-that, the *head* (how many entries there are, and the SHA-256 of the last) is kept elsewhere as well, in each
-asset event.
+Each entry holds its number and the SHA-256 of the line before it, so no entry can be changed, taken out,
+put in or moved without every later line changing. What the file alone cannot show is that its end was cut
+off: for that, the *head* (how many entries there are, and the SHA-256 of the last) is kept elsewhere as well,
+in each asset event.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ NO_ENTRY: Final = "0" * 64
 _HEAD = re.compile(r"(0|[1-9][0-9]*):([0-9a-f]{64})")
 # An entry is some hundred bytes; whoever writes more must not make the next append read all of it.
 _MAX_ENTRY_BYTES: Final = 1 << 16
+# Read by whoever may read the store; it holds no secret.
+_FOLDER_MODE: Final = 0o755
+_FILE_MODE: Final = 0o644
 _log = logging.getLogger(__name__)
 
 
@@ -155,7 +158,7 @@ class EvidenceChain:
             The head as it is now.
 
         Raises:
-            EvidenceBroken: An entry was changed, removed, added or moved, or an end that a head knows is gone.
+            EvidenceBroken: An entry was changed, removed, added or moved, or what a head knows is gone.
         """
         expected: dict[int, set[str]] = {}
         for head in heads:
@@ -177,13 +180,16 @@ class EvidenceChain:
         folder = self.path.parent
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(_FOLDER_MODE)  # whatever the worker's umask is
             _sync_folder(folder.parent)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             is_new = not self.path.exists()
             with self.path.open("ab+") as file:
                 if is_new:
+                    for descriptor in (lock, file.fileno()):
+                        os.fchmod(descriptor, _FILE_MODE)
                     _sync_folder(folder)
                 yield file
         finally:

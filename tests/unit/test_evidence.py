@@ -13,9 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybrid_provider.artifacts.importing import import_release
+from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.evidence.__main__ import main
 from hybrid_provider.evidence.chain import EvidenceChain, Head
 from hybrid_provider.exceptions import ConfigurationError, EvidenceBroken, StoreError
+from tests.releases import make_release
 
 LENGTH = 6
 
@@ -155,3 +158,27 @@ def test_the_command_runs_as_a_module(chain):
 def test_what_is_no_head_is_refused(text):
     with pytest.raises(ConfigurationError, match="looks like"):
         Head.parse(text)
+
+
+def test_a_release_appears_only_with_its_transfer_in_the_evidence(tmp_path):
+    made = make_release(tmp_path, {"model.onnx": b"1"})
+    store = ReleaseStore(tmp_path / "other")
+    release = import_release(
+        store, "digits", made.path, provenance={"run": {"dag_id": "d"}, "objects": ["x"] * 99}
+    )
+    (entry,) = store.evidence.entries()
+    assert entry.kind == "transfer"
+    assert entry.facts["release"] == release.release_id
+    assert entry.facts["digest"] == release.digest
+    assert entry.facts["run"] == {"dag_id": "d"}
+    assert "objects" not in entry.facts
+
+
+def test_a_store_whose_evidence_cannot_be_written_takes_no_release(tmp_path):
+    made = make_release(tmp_path, {"model.onnx": b"1"})
+    store = ReleaseStore(tmp_path / "other")
+    store.root.mkdir()
+    (store.root / ".evidence").write_text("a file where the folder belongs")
+    with pytest.raises(StoreError, match="without its evidence nothing is brought here"):
+        import_release(store, "digits", made.path)
+    assert store.release_ids("digits") == ()
