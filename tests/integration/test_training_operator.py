@@ -352,7 +352,12 @@ def test_the_amazon_provider_s_config_is_a_rename(cloud, task, mode):
         "Tags": [{"Key": "team", "Value": "vision"}],
     }
     operator = SageMakerTrainOperator(
-        task_id="train", config=config, check_interval=0.05, max_attempts=9, action_if_job_exists="fail", **mode
+        task_id="train",
+        config=config,
+        check_interval=0.05,
+        max_attempts=9,
+        action_if_job_exists="fail",
+        **mode,
     )
 
     result = task.attempt(operator)
