@@ -86,6 +86,11 @@ class Operation(ABC):
         """Where it is."""
         return self._state
 
+    @property
+    def waves(self) -> tuple[tuple[str, ...], ...]:
+        """The names of the targets, wave by wave."""
+        return self._waves
+
     def pause(self) -> None:
         """Begin nothing more and let what is being switched come to its end; a run ends as PAUSED."""
         if self._request is None:
