@@ -2,8 +2,8 @@
 
 The hosts are real: eight sshd on loopback, each with a service. Ours is a whole rollout in one wave:
 preflight, bytes, every file read again and hashed on its host, the switch, a reload, a probe, the commit.
-``scp`` at once, ``rsync`` at once and ``ansible.builtin.copy`` with eight forks bring bytes, and no more. Then
-a release of which a tenth is new (``delta``), and one that is there already (``noop``).
+``scp`` at once, ``rsync`` at once and ``ansible.builtin.copy`` with eight forks bring bytes, and no more.
+Then a release of which a tenth is new (``delta``), and one that is there already (``noop``).
 
 The eight hosts share this machine's processors and, unless ``--inside`` says otherwise, its memory as their
 disks: eight hosts have eight disks, and one disk behind all of them would be what is measured.
