@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from airflow.providers.standard.utils.skipmixin import SkipMixin
-from airflow.sdk import Asset, conf
+from airflow.sdk import conf
 
 from hybrid_provider._explained import explained
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.exceptions import ConfigurationError, GateRefused, ReleaseNotFound
+from hybrid_provider.fleet.assets import model_asset
 from hybrid_provider.names import checked_name
 from hybrid_provider.operators._fleet import FleetOperator
 from hybrid_provider.operators._literal import literal
@@ -31,7 +32,7 @@ _EVENTS: Final = 200
 _LIVE: Final = "live"
 
 
-class ModelGateOperator(SkipMixin, FleetOperator):
+class ModelGateOperator(FleetOperator, SkipMixin):
     """Hold a candidate's metrics against thresholds and against the champion's.
 
     A candidate that passes goes on. Of one that does not, the reason is logged and handed on, every task
@@ -123,10 +124,8 @@ class ModelGateOperator(SkipMixin, FleetOperator):
         if given is None:
             return None
         if given == _LIVE:
-            asset = next(
-                inlet for inlet in self.inlets if isinstance(inlet, Asset) and inlet.uri == self.model_uri
-            )
-            newest = cast("Any", context["inlet_events"][asset]).ascending(ascending=False).limit(_EVENTS)
+            events = cast("Any", context["inlet_events"][model_asset(self.model_name)])
+            newest = events.ascending(ascending=False).limit(_EVENTS)
             return champion_of(reversed([event.extra for event in newest]))
         if isinstance(given, str):
             try:

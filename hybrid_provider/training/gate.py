@@ -267,16 +267,24 @@ def _rules(what: str, rules: object) -> Iterable[tuple[str, object]]:
 
 def _threshold(name: str, rule: object) -> Threshold:
     if not isinstance(rule, Mapping) or not rule or rule.keys() - {"min", "max"}:
-        raise ConfigurationError(f'the threshold of {name} is {rule!r}; give {{"min": …}}, {{"max": …}} or both')
+        raise ConfigurationError(
+            f'the threshold of {name} is {rule!r}; give {{"min": …}}, {{"max": …}} or both'
+        )
     low, high = (_number(f"the threshold of {name}", rule.get(end)) for end in ("min", "max"))
     if low is not None and high is not None and low > high:
-        raise ConfigurationError(f"the threshold of {name} has min {low:g} above max {high:g}; nothing passes")
+        raise ConfigurationError(
+            f"the threshold of {name} has min {low:g} above max {high:g}; nothing passes"
+        )
     return Threshold(minimum=low, maximum=high)
 
 
 def _comparison(name: str, rule: object) -> Comparison:
     given = {"better": rule} if isinstance(rule, str) else rule
-    if isinstance(given, Mapping) and given.get("better") in list(Better) and not given.keys() - {"better", "by"}:
+    if (
+        isinstance(given, Mapping)
+        and given.get("better") in list(Better)
+        and not given.keys() - {"better", "by"}
+    ):
         by = _number(f"the comparison of {name}", given.get("by"))
         return Comparison(better=Better(given["better"]), by=by or 0.0)
     raise ConfigurationError(
