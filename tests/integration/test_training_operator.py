@@ -12,29 +12,18 @@ import pytest
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from hybrid_provider.emulator import Emulator
 from hybrid_provider.links.training import TrainingJobLink, TrainingLogLink
 from hybrid_provider.operators.train import SageMakerTrainOperator
 from hybrid_provider.triggers import training as trigger_module
-from tests.training_stage import BUCKET, IMAGE, Comms, Instance, Puppets, environment, rebuilt, train
+from tests.training_stage import BUCKET, IMAGE, Comms, Instance, environment, rebuilt, train
 
 
 @pytest.fixture(scope="module")
-def puppets():
-    return Puppets()
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory, puppets):
-    folder = tmp_path_factory.mktemp("cloud")
-    with (
-        Emulator(folder, hosts=0, runner_for=puppets.runner_for) as emulator,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        emulator.client("s3").create_bucket(Bucket=BUCKET)
-        for name, value in environment(emulator).items():
+def cloud(puppet_cloud):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(puppet_cloud).items():
             patch.setenv(name, value)
-        yield emulator
+        yield puppet_cloud
 
 
 @pytest.fixture
@@ -49,14 +38,7 @@ def mode(request):
 
 def jobs_of(cloud, task):
     """The ledger's entries of one run."""
-    sagemaker = cloud.client("sagemaker")
-    arn = "arn:aws:sagemaker:us-east-1:123456789012:training-job"
-
-    def run_of(name):
-        tags = sagemaker.list_tags(ResourceArn=f"{arn}/{name}")["Tags"]
-        return next((tag["Value"] for tag in tags if tag["Key"] == "hybrid:run"), None)
-
-    return [entry for entry in cloud.ledger.entries if run_of(entry.name) == task.run_id]
+    return [entry for entry in cloud.ledger.entries if entry.tags.get("hybrid:run") == task.run_id]
 
 
 def test_the_result_is_the_verified_artifact_and_what_it_cost(cloud, task, mode):
