@@ -157,7 +157,7 @@ def test_what_was_billed_is_counted_however_the_job_ended(cloud, task, monkeypat
         task.attempt(train(plan))
 
     (job,) = jobs_of(cloud, task)
-    assert counted == [("hybrid.training.billable_seconds", job.billed_seconds, "puppet")]
+    assert counted == [("hybrid.train.billable_seconds", job.billed_seconds, "puppet")]
 
 
 def test_an_empty_model_folder_is_a_failure_and_a_clear_trains_again(cloud, task, mode):
