@@ -71,6 +71,7 @@ def test_the_result_is_the_verified_artifact_and_what_it_cost(cloud, task, mode)
     head = cloud.client("s3").head_object(Bucket=BUCKET, Key=f"jobs/{job.name}/output/model.tar.gz")
     assert (artifact["size_bytes"], artifact["etag"]) == (head["ContentLength"], head["ETag"].strip('"'))
     assert result["metrics"] == {"accuracy": 0.75}
+    assert result["inputs"] == []
     assert result["billable_seconds"] == job.billed_seconds > 0
     assert result["started"] < result["ended"]
     assert len(result["spec_fingerprint"]) == 64
