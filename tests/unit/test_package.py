@@ -112,7 +112,7 @@ HEAVY = {"boto3", "botocore", "asyncssh", "obstore", "docker", "isal", "onnxrunt
 
 
 MODULES = [
-    "operators.train", "operators.sync", "operators.deploy", "sensors.artifact", "triggers.training", "triggers.artifact",
+    "operators.train", "operators.sync", "operators.deploy", "operators.gate", "sensors.artifact", "triggers.training", "triggers.artifact",
 ]  # fmt: skip
 
 
