@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from hybrid_provider.fleet.assets import model_asset
+from hybrid_provider.fleet.metrics import count_rollout
 from hybrid_provider.fleet.rows import (
     ROLLOUT_KEY,
     RUNNING,
@@ -239,6 +240,8 @@ class FleetState:
 
     def ended(self, result: RolloutResult) -> None:
         """The rollout's end, and what its targets said; this goes before what the journal told."""
+        if result.state is not RolloutState.BAKING:
+            count_rollout(self._row["kind"], result.to_dict())
         self._row["state"] = result.state.value
         self._row["seconds"] = round(result.seconds, 3)
         for target in result.targets:

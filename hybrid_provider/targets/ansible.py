@@ -189,7 +189,7 @@ def _settings(variables: Mapping[str, Any]) -> dict[str, Any]:
                 settings.setdefault(name, variables[source])
     if isinstance(settings.get("port"), str) and settings["port"].isdigit():
         settings["port"] = int(settings["port"])
-    if _CONNECTIONS[str(variables.get("ansible_connection", "ssh"))] == "local":
+    if variables.get("ansible_connection") == "local":
         return {"kind": "local"} | {
             name: settings[name]
             for name in settings

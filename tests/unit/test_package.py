@@ -37,7 +37,11 @@ def test_both_entry_points_load():
 
 def test_every_class_that_the_provider_info_names_can_be_imported():
     info = get_provider_info()
-    names = [entry["hook-class-name"] for entry in info["connection-types"]] + info.get("extra-links", [])
+    names = (
+        [entry["hook-class-name"] for entry in info["connection-types"]]
+        + info["extra-links"]
+        + info["notifications"]
+    )
 
     for name in names:
         module, _, attribute = name.rpartition(".")
