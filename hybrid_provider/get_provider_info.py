@@ -57,7 +57,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "site_queues": {
                         "description": "Queues whose workers stand on a site, comma separated, with * and ?. "
-                        "A task there never defers, as a triggerer elsewhere may not reach what it waits for. "
+                        "A task there never defers: a triggerer elsewhere may not reach what it waits for. "
                         "Edge workers' queues need not be listed.",
                         "version_added": "0.1.0",
                         "type": "string",

@@ -50,8 +50,8 @@ def why_it_stays(task: BaseOperator) -> str | None:
         return None
     return (
         f"deferrable has no effect here: queue {task.queue!r} {belongs}, and a triggerer elsewhere may not "
-        "reach what this worker reaches. The task waits on this worker. To defer it, run it on a queue of the "
-        "cloud, or set [triggerer] queues_enabled and run on the site: airflow triggerer --queues "
+        "reach what this worker reaches. The task waits on this worker. To defer it, run it on a queue of "
+        "the cloud, or set [triggerer] queues_enabled and run on the site: airflow triggerer --queues "
         f"{task.queue}"
     )
 
