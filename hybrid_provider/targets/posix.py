@@ -73,6 +73,11 @@ class PosixTarget:
         """The URL to probe here, where it is not the same for the whole fleet."""
         return self._placement.probe_url
 
+    @property
+    def group(self) -> str | None:
+        """The site or rack, of which no two targets are down together."""
+        return self._placement.group
+
     async def preflight(self, order: Order) -> Readiness:
         """Find all faults in one go, undo an interrupted activation, and take the lease.
 
