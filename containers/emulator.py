@@ -33,12 +33,13 @@ class ContainerEmulator(Emulator):
     def _make_environment(self, ports: Ports, *, s3: int) -> dict[str, str]:
         environment = super()._make_environment(ports, s3=s3)
         names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-        kept = self.folder / "access-key.json"
-        if not kept.exists():
-            kept.touch(0o600)
-            kept.write_text(json.dumps({name: environment[name] for name in names}))
+        file = self.folder / "access-key.json"
+        if not file.exists():
+            file.touch(0o600)
+            file.write_text(json.dumps({name: environment[name] for name in names}))
         # Airflow's connection holds it, and is not made anew when a crashed emulator comes back.
-        return environment | json.loads(kept.read_text())
+        kept: dict[str, str] = json.loads(file.read_text())
+        return environment | kept
 
 
 def main() -> int:

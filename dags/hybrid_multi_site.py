@@ -16,10 +16,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from airflow.providers.standard.sensors.time_delta import WaitSensor
-from airflow.sdk import DAG, Param, TaskGroup, task
+from airflow.sdk import DAG, Param, TaskGroup, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from hybrid_provider.operators.deploy import OnPremDeployOperator
@@ -95,10 +94,12 @@ with DAG(
     bake = WaitSensor(task_id="bake", time_to_wait="{{ params.bake_minutes }}", deferrable=True)
 
     @task.sensor(poke_interval=10, mode="reschedule")
-    def go(before: list[str], ti: Any = None, params: dict[str, Any] | None = None) -> bool:
+    def go(before: list[str]) -> bool:
         """Whether this site's turn has come; skipped if a site before it failed and the policy is to stop."""
-        if params is None or params["on_site_failure"] == "continue":
+        context = get_current_context()
+        if context["params"]["on_site_failure"] == "continue":
             return True
+        ti = context["ti"]
         deploys = [f"{site}.deploy" for site in before]
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=deploys)
         ended = states.get(ti.run_id, {})

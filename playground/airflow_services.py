@@ -85,7 +85,7 @@ class AirflowServices:
 
 @contextmanager
 def airflow_services(
-    place: Playground, port: int, settings: Mapping[str, str] | None = None
+    place: Playground, port: int, settings: dict[str, str] | None = None
 ) -> Iterator[AirflowServices]:
     """Start the components of Airflow on loopback; they may still be starting when this yields.
 
