@@ -40,7 +40,7 @@ class EdgeWorker:
 def edge_settings(url: str) -> dict[str, str]:
     """What an Airflow with edge workers needs beside its own settings."""
     return {
-        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor,EdgeExecutor",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor,airflow.providers.edge3.executors.EdgeExecutor",
         "AIRFLOW__EDGE__API_ENABLED": "True",
         "AIRFLOW__EDGE__API_URL": f"{url}/edge_worker/v1/rpcapi",
         "AIRFLOW__EDGE__JOB_POLL_INTERVAL": "1",

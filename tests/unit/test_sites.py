@@ -9,7 +9,8 @@ from hybrid_provider.operators.train import SageMakerTrainOperator
 from hybrid_provider.sensors.artifact import ModelArtifactSensor
 from hybrid_provider.sites import on_site, why_it_stays
 
-CELERY_AND_EDGE = "CeleryExecutor,EdgeExecutor"
+EDGE = "airflow.providers.edge3.executors.EdgeExecutor"
+CELERY_AND_EDGE = f"CeleryExecutor,{EDGE}"
 
 
 @pytest.fixture
@@ -21,14 +22,10 @@ def executors(monkeypatch):
 @pytest.mark.parametrize(
     ("configured", "executor"),
     [
-        (CELERY_AND_EDGE, "EdgeExecutor"),
-        ("EdgeExecutor", "EdgeExecutor"),
-        (
-            "CeleryExecutor, airflow.providers.edge3.executors.EdgeExecutor",
-            "airflow.providers.edge3.executors.EdgeExecutor",
-        ),
-        ("CeleryExecutor,sites:airflow.providers.edge3.executors.EdgeExecutor", "sites"),
-        ("CeleryExecutor;factories=EdgeExecutor", "EdgeExecutor"),
+        (CELERY_AND_EDGE, EDGE),
+        (EDGE, EDGE),
+        (f"CeleryExecutor, sites:{EDGE}", "sites"),
+        (f"CeleryExecutor;factories={EDGE}", EDGE),
     ],
 )
 def test_a_task_of_a_site_is_given_the_edge_executor_by_the_name_it_has(executors, configured, executor):
@@ -60,7 +57,7 @@ def test_a_task_of_a_cloud_worker_defers(executors):
 
 
 def test_where_the_edge_executor_is_the_default_no_task_defers(executors):
-    executors("EdgeExecutor,CeleryExecutor")
+    executors(f"{EDGE},CeleryExecutor")
 
     assert why_it_stays(BaseOperator(task_id="wait"))
     assert why_it_stays(BaseOperator(task_id="wait", executor="CeleryExecutor")) is None
