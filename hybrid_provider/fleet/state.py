@@ -26,7 +26,7 @@ from hybrid_provider.fleet.rows import (
     host_row,
     is_end,
 )
-from hybrid_provider.rollout.result import RolloutState, TargetState
+from hybrid_provider.rollout.states import RolloutState, TargetState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
