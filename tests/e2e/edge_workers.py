@@ -45,6 +45,9 @@ def edge_settings(url: str) -> dict[str, str]:
         "AIRFLOW__EDGE__API_URL": f"{url}/edge_worker/v1/rpcapi",
         "AIRFLOW__EDGE__JOB_POLL_INTERVAL": "1",
         "AIRFLOW__EDGE__HEARTBEAT_INTERVAL": "5",
+        # A worker starts beside the API server, and asks again soon.
+        "AIRFLOW__EDGE__API_RETRIES": "60",
+        "AIRFLOW__EDGE__API_RETRY_WAIT_MAX": "2",
     }
 
 

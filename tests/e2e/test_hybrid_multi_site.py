@@ -48,7 +48,7 @@ def api(sites):
     _, airflow, _ = sites
     token = httpx.get(f"{airflow.url}/auth/token", timeout=30).json()["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=f"{airflow.url}/api/v2/dags/{DAG}", headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=f"{airflow.url}/api/v2/dags", headers=headers, timeout=30) as client:
         yield client
 
 
@@ -75,14 +75,14 @@ def run(sites, api, **conf):
     """Run the DAG to its end: its state, and each task's by its id."""
     _, airflow, workers = sites
     deadline = time.monotonic() + RUN_SECONDS
-    while api.get("").status_code != 200:
+    while api.get(f"/{DAG}").status_code != 200:
         airflow.check()
         if time.monotonic() > deadline:
             pytest.fail(f"the DAG processor did not find {DAG}")
         time.sleep(0.5)
-    api.patch("", json={"is_paused": False}).raise_for_status()
-    asked = api.post("/dagRuns", json={"logical_date": None, "conf": CONF | conf})
-    path = f"/dagRuns/{asked.raise_for_status().json()['dag_run_id']}"
+    api.patch(f"/{DAG}", json={"is_paused": False}).raise_for_status()
+    asked = api.post(f"/{DAG}/dagRuns", json={"logical_date": None, "conf": CONF | conf})
+    path = f"/{DAG}/dagRuns/{asked.raise_for_status().json()['dag_run_id']}"
     while (state := api.get(path).json()["state"]) in {"queued", "running"}:
         airflow.check()
         if time.monotonic() > deadline:
