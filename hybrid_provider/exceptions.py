@@ -26,8 +26,9 @@
     │   ├── TargetNotReady          a disk, folder or tool that is missing on the target
     │   ├── TargetLocked            another rollout works on the target
     │   └── TargetFailed            staging, verification, activation or a probe failed on the target
-    └── RolloutError                the rollout ended in another state than SUCCEEDED
-        └── RolloutPostponed        targets were unreachable or locked before anything was switched
+    ├── RolloutError                the rollout ended in another state than SUCCEEDED
+    │   └── RolloutPostponed        targets were unreachable or locked before anything was switched
+    └── EvidenceBroken              the record of transfers and activations is not what was appended
 
 ``retryable`` says whether the same call may work later with nothing changed by a person. The shell
 turns a retryable error into a task failure that Airflow retries, and any other into one that it does not.
@@ -163,3 +164,7 @@ class RolloutPostponed(RolloutError):
     """Targets were unreachable or locked before anything was switched; the same deploy may work later."""
 
     retryable = True
+
+
+class EvidenceBroken(HybridError):
+    """The record of transfers and activations is not what was appended; the message names the entry."""

@@ -14,7 +14,7 @@ def get_provider_info() -> dict[str, Any]:
         "name": "Hybrid",
         "description": "Train in the cloud once, bring the model on-premises, put it live on your own hosts.",
         "versions": [__version__],
-        "asset-uris": [],
+        "asset-uris": [{"schemes": ["hybrid"], "handler": "hybrid_provider.fleet.assets.checked_uri"}],
         "extra-links": [
             "hybrid_provider.links.training.TrainingJobLink",
             "hybrid_provider.links.training.TrainingLogLink",

@@ -71,7 +71,8 @@ class Puppet:
         return self._status if self._over.wait(seconds) else None
 
     def terminate(self) -> None:
-        self._close(143)
+        if self.plan != "stubborn":
+            self._close(143)
 
     def end(self) -> int:
         self._close(137)
@@ -81,7 +82,8 @@ class Puppet:
 class Puppets:
     """All containers by the name of their job. The plan in the job's environment says what one does by itself:
 
-    ``train`` ends well at once, ``fail`` raises, ``empty`` leaves no model, ``wait`` does nothing until it is told.
+    ``train`` ends well at once, ``fail`` raises, ``empty`` leaves no model, ``wait`` does nothing until it is told, and
+    ``stubborn`` does not even end when it is stopped.
     """
 
     def __init__(self) -> None:

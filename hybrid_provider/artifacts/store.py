@@ -2,6 +2,7 @@
 
 ::
 
+    <root>/.evidence/                  what came here and what went live from here; hybrid_provider.evidence
     <root>/<model>/
         releases/<release_id>/…        exactly the manifest's files
         manifests/<release_id>         the manifest's canonical text
@@ -47,6 +48,7 @@ from hybrid_provider.artifacts.folder import (
 from hybrid_provider.artifacts.manifest import Manifest
 from hybrid_provider.artifacts.release import Release, ReleaseDict, release_id_of
 from hybrid_provider.artifacts.sharing import files_below, share_files
+from hybrid_provider.evidence.chain import EvidenceChain
 from hybrid_provider.exceptions import (
     ArtifactChanged,
     ArtifactRefused,
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
 
 CHANNELS = ("candidate", "champion")
 LATEST = "latest"
+# What a release's evidence takes from its provenance: who had it brought, and who vouches for it.
+_EVIDENT = ("run", "imported_from", "signature")
 _RELEASE_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
 _log = logging.getLogger(__name__)
 
@@ -210,6 +214,11 @@ class ReleaseStore:
             make_folder(folder)
             write_small_file(folder / channel, f"{release_id}\n{previous or ''}\n")
 
+    @property
+    def evidence(self) -> EvidenceChain:
+        """The record of what came into this store, and of what went live from it."""
+        return EvidenceChain(self.root)
+
     @contextmanager
     def locked(self, model: str) -> Iterator[None]:
         """Hold the model's lock, waiting for it; the kernel lets go of it when the process ends."""
@@ -258,12 +267,23 @@ class ReleaseStore:
         A digest that the store knows keeps its release and id. ``archive_sha256`` is that of the object's
         own bytes, where it was computed; ``signature`` is kept beside the release. Files that older
         releases have as well become one file with several names.
+
+        The transfer is in the store's evidence before its release appears, so that no release is without.
         """
         folder = self.folder(model)
         with store_errors_explained(folder):
             release = self.find_digest(model, manifest.digest)
+            release_id = release.release_id if release else release_id_of(created, manifest.digest)
+            facts = {
+                "model": model,
+                "release": release_id,
+                "digest": manifest.digest,
+                "size_bytes": manifest.size_bytes,
+                "artifact": artifact.to_dict() if artifact else None,
+                **{name: provenance[name] for name in _EVIDENT if name in provenance},
+            }
+            self.evidence.append("transfer", facts)
             if release is None:
-                release_id = release_id_of(created, manifest.digest)
                 self._record(folder, release_id, manifest, artifact, provenance)
                 _keep_signature(folder, release_id, signature)
                 make_folder(folder / "releases")

@@ -1,1 +1,1 @@
-"""What a person sees of a fleet in Airflow's UI."""
+"""What a person sees of a fleet in Airflow's UI, and how they act on it."""

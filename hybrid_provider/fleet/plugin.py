@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from airflow.sdk.plugins_manager import AirflowPlugin
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+URL_PREFIX = "/hybrid_fleet"
+
+
+async def fleet_app(
+    scope: MutableMapping[str, Any],
+    receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+    send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+) -> None:
+    """The page's routes, imported at the first request: every worker loads the plugin, and serves none."""
+    from hybrid_provider.fleet.api import app
+
+    await app(scope, receive, send)
 
 
 class HybridPlugin(AirflowPlugin):
-    """Registers the provider with Airflow's plugins manager, so that `airflow plugins` lists it."""
+    """Puts the page "Model fleet" into the menu "Browse", and what it reads under ``/hybrid_fleet``."""
 
     name = "hybrid"
+    fastapi_apps = [{"app": fleet_app, "url_prefix": URL_PREFIX, "name": "Model fleet"}]  # noqa: RUF012 - Airflow's declaration
+    react_apps = [  # noqa: RUF012 - likewise
+        {
+            "name": "Model fleet",
+            # Relative: the UI resolves it against [api] base_url, whose path it so keeps.
+            "bundle_url": f".{URL_PREFIX}/static/fleet.js",
+            "destination": "nav",
+            "category": "browse",
+            "url_route": "model-fleet",
+        }
+    ]

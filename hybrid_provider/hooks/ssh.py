@@ -1,11 +1,13 @@
-"""The ``ssh`` connections of the ssh provider as targets, with three further extras of ours.
+"""The ``ssh`` connections of the ssh provider as targets, with further extras of ours.
 
-``base_folder``, ``reload_command`` and ``probe_url`` go before the operator's arguments of the same names.
+The fields of :class:`~hybrid_provider.targets.target.Placement`, such as ``base_folder``, ``reload_command``
+and ``group``, go before the operator's arguments of the same names.
 """
 
 from __future__ import annotations
 
 import getpass
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,12 +72,12 @@ def _address(conn_id: str, connection: Connection, extra: Mapping[str, Any]) -> 
 
 
 def _placement(extra: Mapping[str, Any]) -> Placement:
-    base_folder, probe_url = extra.get("base_folder"), extra.get("probe_url")
-    return Placement(
-        base_folder=checked_folder(str(base_folder)) if base_folder else None,
-        reload_command=extra.get("reload_command") or None,
-        probe_url=checked_url(str(probe_url)) if probe_url else None,
-    )
+    given = {field.name: str(extra[field.name]) for field in fields(Placement) if extra.get(field.name)}
+    if "base_folder" in given:
+        checked_folder(given["base_folder"])
+    if "probe_url" in given:
+        checked_url(given["probe_url"])
+    return Placement(**given)
 
 
 def _host_keys(conn_id: str, host: str, port: int, extra: Mapping[str, Any]) -> tuple[str, ...]:

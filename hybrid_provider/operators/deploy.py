@@ -9,16 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.sdk import BaseOperator, conf
+from airflow.sdk import conf
 
 from hybrid_provider._explained import explained
 from hybrid_provider.artifacts.retention import in_use
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.exceptions import ConfigurationError, HybridError, InvalidName
+from hybrid_provider.fleet.state import FleetState
 from hybrid_provider.hooks.aws import aws_access
 from hybrid_provider.hooks.ssh import ssh_target
 from hybrid_provider.names import checked_name
+from hybrid_provider.operators._fleet import FleetOperator
 from hybrid_provider.operators._literal import literal
 from hybrid_provider.rollout.engine import Rollout
 from hybrid_provider.rollout.policy import RolloutPolicy
@@ -35,13 +37,13 @@ if TYPE_CHECKING:
     from hybrid_provider.artifacts.artifact import Artifact
     from hybrid_provider.artifacts.release import Release, ReleaseDict
     from hybrid_provider.rollout.probe import Probe
-    from hybrid_provider.rollout.result import JournalEntry, RolloutDict, RolloutResult
-    from hybrid_provider.targets.target import TargetSpec
+    from hybrid_provider.rollout.result import JournalEntry, RolloutDict
+    from hybrid_provider.targets.target import Target, TargetSpec
 
 _RELEASE_KEYS = {"model", "release_id", "digest", "artifact"}
 
 
-class OnPremDeployOperator(BaseOperator):
+class OnPremDeployOperator(FleetOperator):
     """Stage a release on all targets, then switch them wave by wave, each proved by a probe or taken back.
 
     A retry continues: a target that serves the release already is left alone. When the task is killed, each
@@ -93,8 +95,7 @@ class OnPremDeployOperator(BaseOperator):
         region_name: str | None = None,
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
     ) -> None:
-        super().__init__(**kwargs)
-        self.model_name = model_name
+        super().__init__(model_name=model_name, **kwargs)
         self.release = release
         self.targets = targets
         self.policy = policy
@@ -115,8 +116,22 @@ class OnPremDeployOperator(BaseOperator):
         placement = Placement(base_folder=self.base_folder, reload_command=self.reload_command)
         store = ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
         release = self._release(store)
-        with in_use(store, release):
-            result = asyncio.run(self._deploy(release, fleet, placement, policy, rollout_id_of(context)))
+        targets = [spec.open(placement) for spec in fleet]
+        state = FleetState(
+            context,
+            kind="deploy",
+            rollout=rollout_id_of(context),
+            model=release.model,
+            release=release.release_id,
+            digest=release.digest,
+            groups={target.name: target.group for target in targets},
+            max_failures=policy.max_failures,
+        )
+        self._rollout = self._rollout_of(release, targets, policy, state, rollout_id_of(context))
+        with in_use(store, release), state:
+            result = asyncio.run(self._rollout.run())
+            state.ended(result.to_dict())
+            state.announce(result.to_dict(), _training_of(store, release))
         self.log.info("Rollout %s in %.1f s\n%s", result.state, result.seconds, result.table())
         result.raise_unless_succeeded()
         return result.to_dict()
@@ -126,33 +141,31 @@ class OnPremDeployOperator(BaseOperator):
         if self._rollout is not None:
             self._rollout.abort()
 
-    async def _deploy(
+    def _rollout_of(
         self,
         release: Release,
-        fleet: Sequence[TargetSpec],
-        placement: Placement,
+        targets: Sequence[Target],
         policy: RolloutPolicy,
+        state: FleetState,
         rollout_id: str,
-    ) -> RolloutResult:
+    ) -> Rollout:
         self.log.info(
             "Deploying release %s of model %s to %d targets (rollout %s)",
             release.release_id,
             release.model,
-            len(fleet),
+            len(targets),
             rollout_id,
         )
-        self._rollout = Rollout(
-            release,
-            [spec.open(placement) for spec in fleet],
-            self.probe or HttpProbe(),
-            policy,
-            rollout_id=rollout_id,
-            journal=self._log_entry,
-        )
-        return await self._rollout.run()
 
-    def _log_entry(self, entry: JournalEntry) -> None:
-        self.log.info("%s", entry)
+        def journal(entry: JournalEntry) -> None:
+            self.log.info("%s", entry)
+            state.entered(entry)
+
+        rollout = Rollout(
+            release, targets, self.probe or HttpProbe(), policy, rollout_id=rollout_id, journal=journal
+        )
+        state.planned(rollout.waves)
+        return rollout
 
     def _release(self, store: ReleaseStore) -> Release:
         """The release on this worker's disk; an earlier task may have run on another worker."""
@@ -211,6 +224,12 @@ def _spec(target: object) -> TargetSpec:
     if not hasattr(target, "open") or not hasattr(target, "name"):
         raise ConfigurationError(f"target {target!r}: give the id of an ssh connection, or a target object")
     return cast("TargetSpec", target)
+
+
+def _training_of(store: ReleaseStore, release: Release) -> Mapping[str, Any] | None:
+    """What trained the release, as its provenance in the store has it."""
+    training = store.provenance(release).get("training")
+    return training if isinstance(training, Mapping) else None
 
 
 def rollout_id_of(context: Context) -> str:

@@ -69,7 +69,8 @@ class SageMakerTrainOperator(BaseOperator):
         spot: Use spare capacity.
         max_wait: With ``spot``, the longest time from submit to end.
         checkpoint_uri: Kept in step with ``/opt/ml/checkpoints``; with ``spot`` and None, a prefix under
-            ``output_path`` that all tries of this task share, so that a retry resumes.
+            ``output_path`` that all tries of this task share, so that a retry resumes; a training after a
+            success begins with an empty one.
         compression: ``gzip`` for one ``model.tar.gz``, ``none`` for plain objects.
         metric_definitions: ``[{"Name": …, "Regex": …}]``.
         environment: Of the container.
@@ -198,12 +199,7 @@ class SageMakerTrainOperator(BaseOperator):
         run = self._begin(context, backend)
         spec = self._spec(context, backend, run)
         with run.never_left_billing():
-            started = run.start(spec)
-            publish_links(context, started.ref)
-            if not self.wait_for_completion:
-                return run.leave(started)
-            wait = TrainingWait(job=started.ref, deadline=self._deadline())
-            return self._see_through(context, run, started, wait)
+            return self._start(context, run, spec, self._deadline())
 
     @explained
     def resume(self, context: Context, event: Mapping[str, Any]) -> TrainingDict:
@@ -211,7 +207,7 @@ class SageMakerTrainOperator(BaseOperator):
         run = self._begin(context, self._backend())
         wait = TrainingWait.from_dict(event)
         with run.never_left_billing():
-            started = run.resume(wait.job)
+            started = run.resume(wait.job, leaving=wait.leaving)
             wait.raise_error()
             return self._see_through(context, run, started, wait)
 
@@ -233,6 +229,16 @@ class SageMakerTrainOperator(BaseOperator):
         """The channels."""
         return lineage(self.inputs, self.config, None)
 
+    def _start(
+        self, context: Context, run: TrainingRun, spec: TrainingSpec, deadline: datetime | None
+    ) -> TrainingDict:
+        started = run.start(spec)
+        publish_links(context, started.ref)
+        if not self.wait_for_completion and not started.leaving:
+            return run.leave(started)
+        wait = TrainingWait(job=started.ref, deadline=deadline, leaving=started.leaving)
+        return self._see_through(context, run, started, wait)
+
     def _see_through(
         self, context: Context, run: TrainingRun, started: Started, wait: TrainingWait
     ) -> TrainingDict:
@@ -240,12 +246,11 @@ class SageMakerTrainOperator(BaseOperator):
         watched = watch.look() if self.deferrable else run.wait(watch)
         if watched is None:
             self._hand_to_trigger(context, replace(wait, cursor=watch.cursor, timed_out=watch.timed_out))
-        if run.was_stopped_by_the_clear(started, watched):
-            again = run.start(self._spec(context, self._backend(), run))
-            publish_links(context, again.ref)
-            return self._see_through(context, run, again, TrainingWait(job=again.ref, deadline=wait.deadline))
         # Whatever it ends in, it is paid.
         count_billed(context, self.model_name, watched.status.billable_seconds)
+        if run.starts_again(started, watched):
+            spec = self._spec(context, self._backend(), run)
+            return self._start(context, run, spec, wait.deadline)
         self._result = run.deliver(started, watched)
         announce(context, self, self.model_name, self._result)
         return self._result
@@ -305,8 +310,6 @@ class SageMakerTrainOperator(BaseOperator):
         }
         faults = Faults()
         spec = read_spec(arguments, Path(context["dag"].fileloc).parent, faults)
-        if spec.spot and spec.checkpoint_uri is None:
-            spec = replace(spec, checkpoint_uri=run.checkpoint_uri(spec))
         faults.add(*backend.faults(spec, self.max_billable))
         faults.raise_if_any(f"training of model {self.model_name!r}", run.left_running)
         mask_secrets(spec)

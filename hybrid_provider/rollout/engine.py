@@ -76,6 +76,11 @@ class Rollout:
         }
         self._lanes = count_of(policy.max_unavailable, len(targets))
 
+    @property
+    def waves(self) -> tuple[tuple[str, ...], ...]:
+        """The names of the targets, wave by wave."""
+        return self._waves
+
     def abort(self) -> None:
         """Begin nothing more; what is being switched goes back. May be called from a signal handler."""
         self._aborted = True

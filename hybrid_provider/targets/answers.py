@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from hybrid_provider.artifacts.manifest import HEADER, Manifest
 from hybrid_provider.artifacts.progress import in_units
 from hybrid_provider.exceptions import ArtifactRefused
-from hybrid_provider.targets.target import Readiness
+from hybrid_provider.targets.target import Inspection, Readiness
 
 if TYPE_CHECKING:
     from hybrid_provider.targets.target import Order
@@ -28,6 +28,7 @@ class Preflight:
     epoch: int
     readiness: Readiness
     free_bytes: int
+    free_files: int | None
     manifest: Manifest | None
 
 
@@ -45,43 +46,75 @@ def read_phase(answer: str) -> tuple[str, str]:
     return phase, reason.strip()
 
 
-def disk_faults(order: Order, parts: Parts, free_bytes: int) -> list[str]:
-    """Why the bytes that must travel do not fit, if they do not."""
-    needed = _FREE_FACTOR * parts.sent_bytes
-    if free_bytes >= needed:
-        return []
+def disk_faults(order: Order, parts: Parts, found: Preflight) -> list[str]:
+    """Why what must travel does not fit, if it does not."""
+    faults = []
+    needed, files = _FREE_FACTOR * parts.sent_bytes, _FREE_FACTOR * len(parts.sent)
     release_id = order.brought.release_id
     remedy = "free space or lower keep_releases"
-    return [f"{in_units(free_bytes)} free, {in_units(needed)} needed for release {release_id}; {remedy}"]
+    if found.free_bytes < needed:
+        free = in_units(found.free_bytes)
+        faults.append(f"{free} free, {in_units(needed)} needed for release {release_id}; {remedy}")
+    if found.free_files is not None and found.free_files < files:
+        faults.append(
+            f"room for {found.free_files} more files, {files} needed for release {release_id}; {remedy}"
+        )
+    return faults
 
 
 def read_preflight(answer: str, digest: str) -> Preflight:
     """Read what ``preflight.sh`` answered about a release with this digest."""
     head, _, manifest = answer.partition("\nmanifest\n")
-    faults: list[str] = []
-    words: dict[str, str] = {}
-    for line in head.splitlines():
-        key, _, value = line.partition(" ")
-        if key == "fault":
-            faults.append(value)
-        else:
-            words[key] = value
+    answers = _read(head)
+    words = {key: values[-1] for key, values in answers.items()}
     committed, _, live_seconds = words.get("committed", "").partition(" ")
-    blocks, _, block_bytes = words.get("free", "0 0").partition(" ")
+    free_blocks, block_bytes, inodes, free_inodes = map(int, words.get("free", "0 0 0 0").split())
     return Preflight(
-        faults=tuple(faults),
+        faults=tuple(answers.get("fault", ())),
         locked=words.get("locked"),
         epoch=int(words.get("epoch", 0)),
         readiness=Readiness(
             current=words.get("current") or None,
+            previous=words.get("previous"),
             committed=committed == digest,
             live=timedelta(seconds=max(0, int(live_seconds or 0))),
             present="present" in words,
             undone=words.get("undone"),
+            pinned=words.get("pinned") or None,
         ),
-        free_bytes=int(blocks) * int(block_bytes),
+        free_bytes=free_blocks * block_bytes,
+        free_files=free_inodes if inodes else None,
         manifest=_manifest(manifest),
     )
+
+
+def read_inspection(answer: str) -> Inspection:
+    """Read what ``inspect.sh`` answered."""
+    answers = _read(answer)
+    words = {key: values[-1] or None for key, values in answers.items()}
+    since = int(words.get("since") or 0)
+    return Inspection(
+        release=words.get("current"),
+        digest=words.get("digest"),
+        committed=words.get("committed"),
+        previous=words.get("previous"),
+        since=datetime.fromtimestamp(since, UTC) if since else None,
+        rollout=words.get("by"),
+        holder=words.get("holder"),
+        pinned=words.get("pinned"),
+        releases=tuple(answers.get("release", ())),
+        # A file that is missing is told by two programs.
+        changed=tuple(dict.fromkeys(answers.get("changed", ()))),
+    )
+
+
+def _read(answer: str) -> dict[str, list[str]]:
+    """Lines of a word and its values, by the word."""
+    answers: dict[str, list[str]] = {}
+    for line in answer.split("\n"):
+        key, _, value = line.partition(" ")
+        answers.setdefault(key, []).append(value)
+    return answers
 
 
 def _manifest(text: str) -> Manifest | None:

@@ -6,6 +6,7 @@
                    releases/          one folder for each release, whole and verified
                    manifests/         one file for each release; its SHA-256 is the release's digest
                    state.json         what was committed last, and before
+                   pin                the release that it stays on, where somebody said so
                    .staging/ .activation/ .lease
 """
 
@@ -22,7 +23,14 @@ from hybrid_provider.exceptions import (
     TargetNotReady,
     TargetUnreachable,
 )
-from hybrid_provider.targets.answers import disk_faults, locked_reason, read_phase, read_preflight
+from hybrid_provider.names import checked_name
+from hybrid_provider.targets.answers import (
+    disk_faults,
+    locked_reason,
+    read_inspection,
+    read_phase,
+    read_preflight,
+)
 from hybrid_provider.targets.shell import checked_folder, script
 from hybrid_provider.targets.target import Staged
 from hybrid_provider.targets.tarstream import parts_of, tar_stream
@@ -32,7 +40,7 @@ if TYPE_CHECKING:
 
     from hybrid_provider.targets.answers import Preflight
     from hybrid_provider.targets.shell import Finished, Shell
-    from hybrid_provider.targets.target import Order, Placement, Readiness
+    from hybrid_provider.targets.target import Inspection, Order, Placement, Readiness
     from hybrid_provider.targets.tarstream import Parts
 
 DEFAULT_BASE_FOLDER: Final = "models"
@@ -40,6 +48,8 @@ DEFAULT_BASE_FOLDER: Final = "models"
 _PATIENCE: Final = timedelta(seconds=20)
 # The target's deadline is after the worker's, which so decides as long as it lives.
 _GRACE: Final = timedelta(seconds=5)
+# For reading a release as large as they come from a disk as slow as they come.
+_REHASH_LIMIT: Final = timedelta(hours=2)
 _AGAIN: Final = timedelta(seconds=1)
 _NAPS_PER_SECOND: Final = 10
 # The phases of an activation that no other follows; in the second set the target is where it was before.
@@ -57,6 +67,7 @@ class PosixTarget:
         self._found: Preflight | None = None
         self._activations = 0
         self._token = ""
+        self._drained = False
 
     @property
     def name(self) -> str:
@@ -72,6 +83,11 @@ class PosixTarget:
     def probe_url(self) -> str | None:
         """The URL to probe here, where it is not the same for the whole fleet."""
         return self._placement.probe_url
+
+    @property
+    def group(self) -> str | None:
+        """The site or rack, of which no two targets are down together."""
+        return self._placement.group
 
     async def preflight(self, order: Order) -> Readiness:
         """Find all faults in one go, undo an interrupted activation, and take the lease.
@@ -94,8 +110,8 @@ class PosixTarget:
             raise TargetLocked(self.name, locked_reason(found.locked))
         self._found = found if not found.faults else None
         faults = [*found.faults]
-        if self._found and not found.readiness.present:
-            faults += disk_faults(order, self._parts(order), found.free_bytes)
+        if order.release is not None and not found.readiness.present:
+            faults += disk_faults(order, self._parts_with(order, found), found)
         if faults:
             raise TargetNotReady(self.name, "; ".join(faults))
         return found.readiness
@@ -117,25 +133,31 @@ class PosixTarget:
                 raise
         return await self._send(order, parts_of(order.brought.manifest, None, None), progress)
 
+    async def drain(self, order: Order) -> None:
+        """Give the target no new work, for as long as the switch takes.
+
+        Whatever becomes of the worker, the target takes work again by its healthy deadline.
+
+        Raises:
+            TargetFailed: It could not be drained, and takes work as before.
+        """
+        if self._placement.drain_command and order.drain:
+            self._drained = True
+            await self._start(order, "", drain=self._placement.drain_command)
+            await self._until(order, "drained")
+
     async def activate(self, order: Order, release_id: str) -> None:
         """Make a release that is there live until :meth:`commit`, :meth:`revert` or the healthy deadline.
 
         Raises:
             TargetFailed: It is not live; the one before is.
         """
-        self._activations += 1
-        self._token = f"{self._found_epoch}-{self._activations}"
-        variables: dict[str, str | int] = {**self._names(order), "release": release_id, "token": self._token}
-        if order.release is None or release_id != order.release.release_id:
-            variables["digest"] = ""
-        activation = script("library", "reload", "activate", variables={**variables, **self._reload(order)})
-        finished = await self._shell.run(
-            script("library", "start", variables=variables),
-            stdin=_once(activation.encode()),
-            limit=_PATIENCE,
-        )
-        self._checked(finished)
-        await self._until(order, "active")
+        if self._drained:
+            self._drained = False
+            await self._until(order, "active", ask="go", release_id=release_id)
+        else:
+            await self._start(order, release_id)
+            await self._until(order, "active")
 
     async def commit(self, order: Order) -> None:
         """Keep what was activated.
@@ -156,6 +178,9 @@ class PosixTarget:
             TargetFailed: It could not go back.
             TargetUnreachable: Nobody can ask; the target goes back by itself at its healthy deadline.
         """
+        if not self._token:
+            return True
+        self._drained = False
         return await self._until(order, "reverted", "committed", *_UNCHANGED, ask="revert") != "committed"
 
     async def finish(self, order: Order) -> None:
@@ -163,6 +188,34 @@ class PosixTarget:
         if self._found is not None:
             variables = {**self._names(order), "keep": order.keep_releases}
             await self._shell.run(script("library", "finish", variables=variables), limit=_long(order))
+
+    async def run(self, command: str, limit: timedelta) -> Finished:
+        """Run shell text in HOME, for a probe."""
+        return await self._shell.run(command, limit=limit)
+
+    async def inspect(self, model: str, *, rehash: bool = False) -> Inspection:
+        """Say what is there and live; takes no lease and changes nothing."""
+        variables = {
+            "base": self._base,
+            "model": checked_name("model", model),
+            "rehash": "yes" if rehash else "",
+        }
+        text = script("library", "inspect", variables=variables)
+        finished = await self._shell.run(text, limit=_REHASH_LIMIT if rehash else None)
+        return read_inspection(self._checked(finished))
+
+    async def pin(self, model: str, release_id: str | None) -> None:
+        """Keep the target on a release that it has, whatever rollouts come, until it is None.
+
+        Raises:
+            TargetFailed: The release is not there.
+        """
+        variables = {
+            "base": self._base,
+            "model": checked_name("model", model),
+            "release": checked_name("release", release_id) if release_id else "",
+        }
+        self._checked(await self._shell.run(script("library", "pin", variables=variables)))
 
     async def close(self) -> None:
         """Close the shell's connection."""
@@ -180,13 +233,34 @@ class PosixTarget:
             )
         return self._found
 
-    def _names(self, order: Order) -> dict[str, str | int]:
-        release = order.release
+    async def _start(self, order: Order, release_id: str, drain: str = "") -> None:
+        """Start the detached script that switches, and drains before where it is told how."""
+        self._activations += 1
+        self._token = f"{self._found_epoch}-{self._activations}"
+        variables: dict[str, str | int] = {
+            **self._names(order, release_id),
+            **self._reload(order),
+            "token": self._token,
+            "drain": drain,
+            "patience": _seconds(order.drain),
+            "probe": self._placement.local_probe or "",
+        }
+        activation = script("library", "reload", "activate", variables=variables)
+        finished = await self._shell.run(
+            script("library", "start", variables=self._names(order)),
+            stdin=_once(activation.encode()),
+            limit=_PATIENCE,
+        )
+        self._checked(finished)
+
+    def _names(self, order: Order, release_id: str | None = None) -> dict[str, str | int]:
+        """What every script is told; going back to another release than the order's, we know no digest."""
+        brought = order.release if order.release and release_id in {None, order.release.release_id} else None
         return {
             "base": self._base,
             "model": order.model,
-            "release": release.release_id if release else "",
-            "digest": release.digest if release else "",
+            "release": brought.release_id if brought else release_id or "",
+            "digest": brought.digest if brought else "",
             "rollout": order.rollout,
             "epoch": self._found.epoch if self._found else 0,
         }
@@ -198,7 +272,10 @@ class PosixTarget:
         }
 
     def _parts(self, order: Order) -> Parts:
-        found = self._preflight
+        return self._parts_with(order, self._preflight)
+
+    @staticmethod
+    def _parts_with(order: Order, found: Preflight) -> Parts:
         return parts_of(order.brought.manifest, found.manifest, found.readiness.current)
 
     async def _verified(self, order: Order) -> bool:
@@ -220,10 +297,10 @@ class PosixTarget:
         self._checked(finished)
         return Staged(bytes_sent=parts.sent_bytes, bytes_linked=parts.linked_bytes)
 
-    async def _until(self, order: Order, *wanted: str, ask: str = "") -> str:
+    async def _until(self, order: Order, *wanted: str, ask: str = "", release_id: str | None = None) -> str:
         """Wait, over lost connections, for one of these phases of the activation; explain any other end."""
         variables = {
-            **self._names(order),
+            **self._names(order, release_id),
             "token": self._token,
             "ask": ask,
             "wanted": " ".join(sorted({*wanted, *_ENDS})),
@@ -275,5 +352,5 @@ def _seconds(duration: timedelta) -> int:
 
 
 def _long(order: Order) -> timedelta:
-    """For what takes as long as two reload commands may, or as reading a release."""
-    return 2 * order.healthy_deadline + timedelta(minutes=1)
+    """For what takes as long as draining and two reload commands may, or as reading a release."""
+    return order.drain + 2 * order.healthy_deadline + timedelta(minutes=1)

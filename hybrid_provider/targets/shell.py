@@ -61,10 +61,7 @@ class Shell(Protocol):
 
 @cache
 def shell_text(name: str) -> str:
-    """The text of one of this package's shell scripts, without its comments and indentation.
-
-    Dropbear takes a command of at most 9,000 characters, so none is spent on what only a reader needs.
-    """
+    """The text of one of this package's shell scripts, without its comments and indentation."""
     lines = (files("hybrid_provider.targets") / "scripts" / f"{name}.sh").read_text().split("\n")
     kept = (line.strip() for line in lines)
     return "\n".join(line for line in kept if line and not line.startswith("#"))

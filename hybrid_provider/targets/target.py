@@ -196,12 +196,19 @@ class Placement:
     Attributes:
         base_folder: Holds one folder for each model; relative to the user's HOME, or absolute.
         reload_command: Shell text, run there by ``sh -c`` in HOME after each switch.
+        drain_command: Shell text, run likewise before each switch: it takes the target out of service and
+            waits for the end of what is under way. The reload command, run after the switch or instead of it,
+            puts the target back.
+        local_probe: Shell text, run likewise when nothing was heard of the worker until the healthy deadline:
+            the release stays if it ends with 0, and otherwise, as without it, gives way to the one before.
         probe_url: What to ask whether the release is served.
         group: The site or rack, of which no two targets are down together.
     """
 
     base_folder: str | None = None
     reload_command: str | None = None
+    drain_command: str | None = None
+    local_probe: str | None = None
     probe_url: str | None = None
     group: str | None = None
 
@@ -210,6 +217,8 @@ class Placement:
         return Placement(
             base_folder=self.base_folder or fleet.base_folder,
             reload_command=self.reload_command or fleet.reload_command,
+            drain_command=self.drain_command or fleet.drain_command,
+            local_probe=self.local_probe or fleet.local_probe,
             probe_url=self.probe_url or fleet.probe_url,
             group=self.group or fleet.group,
         )

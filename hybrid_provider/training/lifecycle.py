@@ -73,9 +73,9 @@ class Identity:
         slug = re.sub(r"[^A-Za-z0-9]+", "-", model_name)[:room].strip("-")
         return f"{slug or 'model'}{generation_part}{digest}"
 
-    def series(self, fingerprint: str) -> str:
-        """A name that all generations of this task instance's job share, for checkpoints."""
-        return self._hash([fingerprint])
+    def series(self, series: str, fingerprint: str) -> str:
+        """A name that all generations of one training of this task instance share, for checkpoints."""
+        return self._hash(["series", series, fingerprint])
 
     def tags(self) -> dict[str, str]:
         """The same for people: who to ask, and where the costs belong."""
@@ -115,6 +115,8 @@ class Record:
         first_seen: When the record was made, by this worker's clock.
         outcome: See :class:`Outcome`.
         max_tries: Airflow's, when the outcome was written; a clear raises it, a retry does not.
+        series: The claim of the first generation of this training. Those that follow until one was handed on
+            share its checkpoints.
     """
 
     generation: int
@@ -124,6 +126,7 @@ class Record:
     first_seen: datetime
     outcome: Outcome = Outcome.OPEN
     max_tries: int = 0
+    series: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -147,7 +150,7 @@ class Decision(StrEnum):
 
     ADOPT = "adopt"
     AWAIT_END = "await end"
-    """It is being stopped; what comes next is decided when it has."""
+    """It is being stopped; what comes next is decided when it has ended."""
     NEXT_GENERATION = "next generation"
     CONFLICT = "conflict"
 
@@ -194,11 +197,19 @@ def decide_taken(record: Record, found: FoundJob) -> Decision:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A job to wait for, and whether this call submitted it."""
+    """A job to wait for.
+
+    Attributes:
+        ref: The job.
+        record: What is stored of it.
+        adopted: Another call submitted it.
+        leaving: It is being stopped and is no answer: once it has ended, start again.
+    """
 
     ref: JobRef
     record: Record
     adopted: bool
+    leaving: bool = False
 
 
 class Lifecycle:
@@ -210,7 +221,6 @@ class Lifecycle:
         identity: Whose job.
         max_tries: Airflow's, now.
         accepted: The end states whose artifact is wanted.
-        await_end: Waits until a job has ended.
         clock: The time now, timezone-aware.
     """
 
@@ -222,7 +232,6 @@ class Lifecycle:
         *,
         max_tries: int,
         accepted: frozenset[JobState],
-        await_end: Callable[[JobRef], object],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._backend = backend
@@ -230,7 +239,6 @@ class Lifecycle:
         self._identity = identity
         self._max_tries = max_tries
         self._accepted = accepted
-        self._await_end = await_end
         self._clock = clock
         self._job_name: str | None = None
 
@@ -251,6 +259,8 @@ class Lifecycle:
     def start(self, spec: TrainingSpec) -> Started:
         """The job of this task instance, submitted if there is none to adopt.
 
+        One that is being stopped is given back as ``leaving``; what comes next is decided when it has ended.
+
         Raises:
             JobConflict: The name belongs to a job that is not this task's, or the task's job runs with
                 another spec.
@@ -261,20 +271,20 @@ class Lifecycle:
         record = self.record()
         if record is None:
             return self._submit(spec, self._next(spec, 1))
-        while (found := self._backend.find(record.name)) is not None:
+        found = self._backend.find(record.name)
+        if found is not None:
             # Before the first submit got its answer, somebody else's job may stand under the name.
             decision = self._decide(record, found, fingerprint)
-            if decision is Decision.ADOPT:
-                return Started(found.ref, record, adopted=True)
             if decision is Decision.CONFLICT:
                 raise _conflict(record, found, fingerprint)
             if decision is Decision.NEXT_GENERATION:
-                return self._submit(spec, self._next(spec, record.generation + 1))
-            self._await_end(found.ref)
+                return self._submit(spec, self._next(spec, record.generation + 1, record))
+            return Started(found.ref, record, adopted=True, leaving=decision is Decision.AWAIT_END)
         if record.outcome is Outcome.OPEN and record.fingerprint == fingerprint:
             return self._submit(spec, record)
         # Nothing of this record was ever started, or it is long over and was deleted in the cloud.
-        return self._submit(spec, self._next(spec, record.generation + (record.outcome is not Outcome.OPEN)))
+        over = record.outcome is not Outcome.OPEN
+        return self._submit(spec, self._next(spec, record.generation + over, record))
 
     def settle(self, record: Record, outcome: Outcome) -> None:
         """Store what became of the job, before Airflow is told."""
@@ -292,7 +302,8 @@ class Lifecycle:
             self._keep(record)
             tags = self._identity.tags() | {FINGERPRINT_TAG: record.fingerprint, CLAIM_TAG: record.claim}
             try:
-                return Started(self._backend.submit(spec, record.name, tags), record, adopted=False)
+                ref = self._backend.submit(self._with_checkpoints(spec, record), record.name, tags)
+                return Started(ref, record, adopted=False)
             except NameTaken:
                 found = self._backend.find(record.name)
             except (TrainingRefused, ConfigurationError):
@@ -308,21 +319,33 @@ class Lifecycle:
             if decision is Decision.CONFLICT:
                 raise _conflict(record, found, record.fingerprint)
             if decision is Decision.ADOPT:
-                adopted = replace(record, claim=found.tags.get(CLAIM_TAG, record.claim))
+                claim = found.tags.get(CLAIM_TAG, record.claim)
+                series = claim if record.series == record.claim else record.series
+                adopted = replace(record, claim=claim, series=series)
                 self._keep(adopted)
                 return Started(found.ref, adopted, adopted=True)
-            record = self._next(spec, record.generation + 1)
+            record = self._next(spec, record.generation + 1, record)
 
-    def _next(self, spec: TrainingSpec, generation: int) -> Record:
-        fingerprint = spec.fingerprint
+    def _next(self, spec: TrainingSpec, generation: int, before: Record | None = None) -> Record:
+        fingerprint, claim = spec.fingerprint, secrets.token_hex(8)
         return Record(
             generation=generation,
             name=self._identity.job_name(spec.model_name, generation, fingerprint),
             fingerprint=fingerprint,
-            claim=secrets.token_hex(8),
+            claim=claim,
             first_seen=self._clock(),
             max_tries=self._max_tries,
+            # What was handed on is finished: a training after it resumes none of its checkpoints.
+            series=claim if before is None or before.outcome is Outcome.DELIVERED else before.series,
         )
+
+    def _with_checkpoints(self, spec: TrainingSpec, record: Record) -> TrainingSpec:
+        """A spot job without a place for checkpoints gets one that all generations of a series share."""
+        if not spec.spot or spec.checkpoint_uri is not None or spec.output_path is None:
+            return spec
+        series = self._identity.series(record.series, record.fingerprint)
+        place = f"{spec.output_path.rstrip('/')}/checkpoints/{spec.model_name}-{series}/"
+        return replace(spec, checkpoint_uri=place)
 
     def _keep(self, record: Record) -> None:
         self._store.set(STATE_KEY, record.to_json())

@@ -93,7 +93,6 @@ class TrainingRun:
             this.identity,
             max_tries=this.max_tries,
             accepted=self._accepted,
-            await_end=lambda ref: self.wait(self.watch(ref)),
             clock=clock,
         )
         self._clock = clock
@@ -102,6 +101,9 @@ class TrainingRun:
     def start(self, spec: TrainingSpec) -> Started:
         """The job, submitted or adopted; errors as of :meth:`Lifecycle.start`."""
         started = self._lifecycle.start(spec)
+        if started.leaving:
+            self._report(f"Training job {started.ref.name} is being stopped; its end is waited for")
+            return started
         how = "Adopted" if started.adopted else "Submitted"
         self._report(
             f"{how} training job {started.ref.name}, generation {started.record.generation}, "
@@ -109,15 +111,15 @@ class TrainingRun:
         )
         return started
 
-    def resume(self, job: JobRef) -> Started:
-        """The job that this try started before it was deferred."""
+    def resume(self, job: JobRef, *, leaving: bool = False) -> Started:
+        """The job that this try started before it was deferred; ``leaving`` as of :class:`Started`."""
         record = self._lifecycle.record()
         if record is None or record.name != job.name:
             raise JobConflict(
                 f"training job {job.name}: the task's state names {record.name if record else 'no job'} by "
                 "now; another try of this task has taken over"
             )
-        return Started(job, record, adopted=True)
+        return Started(job, record, adopted=True, leaving=leaving)
 
     def watch(
         self,
@@ -157,17 +159,18 @@ class TrainingRun:
                 break
         raise TrainingStopped("the task was killed, and its training job was told to stop")
 
-    def was_stopped_by_the_clear(self, started: Started, watched: Watched) -> bool:
-        """Whether the clear that began this try stopped the job after this try had adopted it.
+    def starts_again(self, started: Started, watched: Watched) -> bool:
+        """Whether the ended job is no answer, and this try must start again.
 
-        Airflow stops what a cleared task left behind at its leisure, and the new try may be quicker.
+        It was being stopped when this try came, or the clear that began this try stopped it after the try had
+        adopted it: Airflow stops what a cleared task left behind at its leisure, and the new try may be
+        quicker.
         """
-        return (
-            started.adopted
-            and watched.status.stop_cause is StopCause.ASKED
-            and not watched.timed_out
-            and started.record.max_tries < self._this.max_tries
-        )
+        if watched.timed_out:
+            return False
+        cleared = started.record.max_tries < self._this.max_tries
+        stopped = watched.status.stop_cause is StopCause.ASKED
+        return started.leaving or (started.adopted and stopped and cleared)
 
     def deliver(self, started: Started, watched: Watched) -> TrainingDict:
         """What the ended job hands on, with its outcome stored first.
@@ -192,13 +195,6 @@ class TrainingRun:
         metrics = dict(self._backend.metrics(ref))
         self._lifecycle.settle(started.record, Outcome.DELIVERED)
         return training_dict(ref, status, started.record.fingerprint, artifact, metrics)
-
-    def checkpoint_uri(self, spec: TrainingSpec) -> str | None:
-        """Where all generations of this task's job keep checkpoints, so that a retried spot job resumes."""
-        if spec.output_path is None:
-            return None
-        series = self._this.identity.series(spec.fingerprint)
-        return f"{spec.output_path.rstrip('/')}/checkpoints/{spec.model_name}-{series}/"
 
     def left_running(self) -> str:
         """A sentence on the job of an earlier try, where arguments that are wrong by now keep us from it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ class TrainingWait:
         job: The job.
         deadline: The job is stopped then.
         timed_out: It was.
+        leaving: It is being stopped, and another is started after it.
         cursor: How far the log was shown.
         error: Why the trigger ended before the job did.
         retryable: Whether another try may get over ``error``.
@@ -43,6 +44,7 @@ class TrainingWait:
     job: JobRef
     deadline: datetime | None = None
     timed_out: bool = False
+    leaving: bool = False
     cursor: LogCursor | None = None
     error: str | None = None
     retryable: bool = True
@@ -54,6 +56,7 @@ class TrainingWait:
             "job_id": self.job.id,
             "deadline": None if self.deadline is None else self.deadline.isoformat(),
             "timed_out": self.timed_out,
+            "leaving": self.leaving,
             "cursor": self.cursor,
             "error": self.error,
             "retryable": self.retryable,
@@ -67,6 +70,8 @@ class TrainingWait:
             job=JobRef(fields["job"], fields["job_id"]),
             deadline=None if deadline is None else datetime.fromisoformat(deadline),
             timed_out=fields["timed_out"],
+            # Absent from a wait that an earlier version of this provider began.
+            leaving=fields.get("leaving", False),
             cursor=fields["cursor"],
             error=fields["error"],
             retryable=fields["retryable"],
@@ -171,9 +176,7 @@ class TrainingTrigger(BaseTrigger):
                     if watch.cursor != cursor:
                         cursor = watch.cursor
                         await self._keep_cursor(cursor)
-        return TrainingWait(
-            job=wait.job, deadline=wait.deadline, timed_out=watch.timed_out, cursor=watch.cursor
-        )
+        return replace(wait, timed_out=watch.timed_out, cursor=watch.cursor)
 
     def _arguments(self) -> AwsArguments:
         return AwsArguments(
@@ -238,11 +241,4 @@ def _left(watch: Watch, deadline: datetime | None, interval: timedelta) -> timed
 
 
 def _broken(wait: TrainingWait, error: str, *, retryable: bool) -> TrainingWait:
-    return TrainingWait(
-        job=wait.job,
-        deadline=wait.deadline,
-        timed_out=wait.timed_out,
-        cursor=wait.cursor,
-        error=error,
-        retryable=retryable,
-    )
+    return replace(wait, error=error, retryable=retryable)

@@ -73,12 +73,15 @@ def test_the_connections_are_added_by_the_commands_and_read_back(place, tmp_path
     assert added["edge_01"]["host"] == "line-07.factory.example"
 
 
-def test_the_iam_policy_is_accepted_by_iam(place):
-    (policy,) = blocks("json")
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/iam").glob("*.json")), ids=lambda path: path.stem)
+def test_the_iam_policies_are_accepted_by_iam(place, path):
+    iam, policy = place.emulator.client("iam"), path.read_text()
+    if path.stem.endswith("-trust"):
+        created = iam.create_role(RoleName=path.stem, AssumeRolePolicyDocument=policy)["Role"]["RoleName"]
+    else:
+        created = iam.create_policy(PolicyName=path.stem, PolicyDocument=policy)["Policy"]["PolicyName"]
 
-    created = place.emulator.client("iam").create_policy(PolicyName="hybrid-airflow", PolicyDocument=policy)
-
-    assert created["Policy"]["PolicyName"] == "hybrid-airflow"
+    assert created == path.stem
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(((?!http)[^)#]+)\)", README))

@@ -23,9 +23,35 @@ class StateStore:
         self.values[key] = json.dumps(value)
 
 
-def task_context() -> dict[str, object]:
+class AssetStores:
+    """``context["asset_state_store"]``: one store for each asset; it outlives a run."""
+
+    def __init__(self) -> None:
+        self.stores: dict[str, StateStore] = {}
+
+    def __getitem__(self, asset):
+        return self.stores.setdefault(asset.uri, StateStore())
+
+    def of(self, model="digits") -> StateStore:
+        return self.stores[f"hybrid://model/{model}"]
+
+
+class OutletEvents(dict):
+    """``context["outlet_events"]``."""
+
+    def __missing__(self, asset):
+        return self.setdefault(asset, SimpleNamespace(extra={}))
+
+
+def task_context(**more) -> dict[str, object]:
     ti = SimpleNamespace(dag_id="retrain", task_id="sync", run_id="manual", stats_tags={})
-    return {"ti": ti, "task_state_store": StateStore()}
+    return {
+        "ti": ti,
+        "task_state_store": StateStore(),
+        "asset_state_store": AssetStores(),
+        "outlet_events": OutletEvents(),
+        **more,
+    }
 
 
 def aws_connection(bucket: Bucket) -> str:

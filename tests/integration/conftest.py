@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import botocore.loaders
+import botocore.session
 import pytest
 
 from hybrid_provider.emulator import Emulator
@@ -11,6 +13,19 @@ from tests.integration.s3bucket import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_are_read_once() -> Iterator[None]:
+    """All boto3 sessions share botocore's service models: reading them is nearly all that a client costs."""
+    loader = botocore.loaders.create_loader()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            botocore.session.Session,
+            "_register_data_loader",
+            lambda session: session._components.register_component("data_loader", loader),
+        )
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,40 @@ def test_a_retry_adopts_the_running_job(cloud, task, puppets, mode):
     assert [entry.name for entry in jobs_of(cloud, task)] == [job.name]
 
 
+@pytest.mark.parametrize("waits", [True, False], ids=["", "without-waiting"])
+def test_a_job_that_is_being_stopped_is_waited_out_in_the_triggerer(cloud, task, puppets, waits):
+    arguments = {"plan": "stubborn", "deferrable": True, "wait_for_completion": waits}
+    left = deferred_trigger(task, **arguments | {"wait_for_completion": True}).wait["job"]
+    puppet = puppets.of(left)
+    cloud.client("sagemaker").stop_training_job(TrainingJobName=left)
+
+    operator = train(**arguments)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(task.new_try())
+    assert [job.name for job in jobs_of(cloud, task)] == [left]
+    puppet.finish()
+    if waits:
+        finish_when_running(cloud, task, puppets, but=left)
+    result = task.resume(operator, deferred.value)
+
+    stopped, next_generation = jobs_of(cloud, task)
+    assert (stopped.name, stopped.status) == (left, "Stopped")
+    assert result["job"] == next_generation.name
+    assert result["status"] == ("Completed" if waits else "InProgress")
+    puppets.of(next_generation.name).finish()
+
+
+def finish_when_running(cloud, task, puppets, but):
+    """Have the next job of a task end well, from another thread."""
+
+    def finish():
+        while not (names := {job.name for job in jobs_of(cloud, task)} - {but}):
+            threading.Event().wait(0.02)
+        puppets.of(names.pop()).finish()
+
+    threading.Thread(target=finish, daemon=True).start()
+
+
 def test_a_clear_after_success_trains_again(cloud, task, mode):
     first = task.attempt(train(**mode))
     task.clear()
@@ -202,9 +236,9 @@ def test_a_trigger_that_merely_moves_stops_nothing(cloud, task, puppets, monkeyp
     puppets.of(job.name).finish()
 
 
-def deferred_trigger(task):
+def deferred_trigger(task, plan="wait", **arguments):
     with pytest.raises(TaskDeferred) as deferred:
-        train("wait", deferrable=True).execute(task.new_try())
+        train(plan, **{"deferrable": True} | arguments).execute(task.new_try())
     return rebuilt(deferred.value.trigger)
 
 
@@ -318,7 +352,12 @@ def test_the_amazon_provider_s_config_is_a_rename(cloud, task, mode):
         "Tags": [{"Key": "team", "Value": "vision"}],
     }
     operator = SageMakerTrainOperator(
-        task_id="train", config=config, check_interval=1, max_attempts=9, action_if_job_exists="fail", **mode
+        task_id="train",
+        config=config,
+        check_interval=0.05,
+        max_attempts=9,
+        action_if_job_exists="fail",
+        **mode,
     )
 
     result = task.attempt(operator)

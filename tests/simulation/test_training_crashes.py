@@ -128,7 +128,7 @@ class Life:
         with process.never_left_billing():
             started = process.start(SPEC)
             watched = process.wait(process.watch(started.ref))
-            if process.was_stopped_by_the_clear(started, watched):
+            if process.starts_again(started, watched):
                 started = process.start(SPEC)
                 watched = process.wait(process.watch(started.ref))
             return process.deliver(started, watched)

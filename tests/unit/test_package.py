@@ -75,12 +75,13 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert tops == {"hybrid_provider", f"airflow_provider_hybrid-{hybrid_provider.__version__}.dist-info"}
 
 
-def test_the_wheel_holds_every_module_and_every_shell_script_of_the_package(wheel):
+def test_the_wheel_holds_every_module_every_shell_script_and_the_page_of_the_package(wheel):
     folder = ROOT / "hybrid_provider"
-    files = {str(path.relative_to(ROOT)) for kind in ("*.py", "*.sh") for path in folder.rglob(kind)}
+    files = {str(path.relative_to(ROOT)) for kind in ("*.py", "*.sh", "*.js") for path in folder.rglob(kind)}
 
     assert files <= set(wheel.namelist())
     assert "hybrid_provider/targets/scripts/activate.sh" in files
+    assert "hybrid_provider/fleet/static/fleet.js" in files
     assert "hybrid_provider/py.typed" in wheel.namelist()
 
 

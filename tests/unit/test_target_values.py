@@ -153,7 +153,7 @@ def test_only_what_is_not_there_travels():
 def test_a_preflight_s_answer_is_read():
     manifest = Manifest.of([ManifestFile("m", 1, "a" * 64)])
     found = read_preflight(
-        f"undone r9\nepoch 17\ncurrent r1\ncommitted {'f' * 64} 90\npresent\nfree 10 4096\nmanifest\n{manifest.text()}",
+        f"undone r9\nepoch 17\ncurrent r1\ncommitted {'f' * 64} 90\npresent\nfree 10 4096 0 0\nmanifest\n{manifest.text()}",
         "f" * 64,
     )
     assert (found.epoch, found.free_bytes, found.manifest) == (17, 40960, manifest)
@@ -165,7 +165,7 @@ def test_a_preflight_s_answer_is_read():
 
 
 def test_a_preflight_of_an_empty_host_is_read():
-    found = read_preflight("epoch 1\ncurrent \nfree 1 1\n", "f" * 64)
+    found = read_preflight("epoch 1\ncurrent \nfree 1 1 9 8\n", "f" * 64)
     assert found.readiness.current is None
     assert not found.readiness.committed
     assert found.manifest is None

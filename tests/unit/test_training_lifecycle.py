@@ -110,16 +110,29 @@ def test_a_stopped_job_whose_artifact_is_accepted_is_adopted(cloud):
     assert task.deliver(task.attempt())["status"] == "Stopped"
 
 
-def test_a_job_that_is_stopping_is_waited_out_before_the_next_generation(cloud, task):
+def test_a_job_that_is_stopping_is_given_back_to_be_waited_out_and_its_end_begins_the_next_generation(
+    cloud, task
+):
     first = task.attempt()
     cloud.cancel(first.ref)
-    task.meanwhile = [lambda: None, lambda: cloud.end(first.ref.name, JobState.STOPPED)]
 
+    stopping = task.attempt()
+    assert (stopping.ref, stopping.leaving) == (first.ref, True)
+    assert task.record.generation == 1
+
+    cloud.end(first.ref.name, JobState.STOPPED)
     second = task.attempt()
-
-    assert task.meanwhile == []
-    assert second.record.generation == 2
+    assert (second.record.generation, second.leaving) == (2, False)
     assert cloud.running == [second.ref.name]
+
+
+def test_a_job_that_was_stopping_but_ended_well_is_taken(cloud, task):
+    first = task.attempt()
+    cloud.cancel(first.ref)
+    assert task.attempt().leaving
+    cloud.end(first.ref.name)
+
+    assert task.attempt().ref == first.ref
 
 
 def test_a_job_without_an_artifact_is_an_error_and_the_next_attempt_trains_again(cloud, task):

@@ -181,7 +181,7 @@ def test_a_job_that_its_task_s_clear_stopped_after_the_new_try_adopted_it_is_kno
 
     watched = process.watch(adopted.ref).look()
 
-    assert process.was_stopped_by_the_clear(adopted, watched)
+    assert process.starts_again(adopted, watched)
     assert process.start(SPEC).record.generation == 2
 
 
@@ -190,9 +190,20 @@ def test_a_job_that_a_person_stopped_is_not_started_again(cloud, task):
     cloud.end(started.ref.name, JobState.STOPPED)
     process = task.process()
 
-    assert not process.was_stopped_by_the_clear(
-        replace(started, adopted=True), process.watch(started.ref).look()
-    )
+    assert not process.starts_again(replace(started, adopted=True), process.watch(started.ref).look())
+
+
+def test_a_try_that_found_its_job_stopping_starts_again_unless_its_time_is_over(cloud, task):
+    first = task.attempt()
+    cloud.cancel(first.ref)
+    process = task.process()
+    leaving = process.start(SPEC)
+    task.meanwhile = [lambda: cloud.end(first.ref.name, JobState.STOPPED)]
+
+    watched = process.wait(process.watch(leaving.ref))
+
+    assert process.starts_again(leaving, watched)
+    assert not process.starts_again(leaving, replace(watched, timed_out=True))
 
 
 def test_a_resumed_try_whose_job_is_another_s_by_now_gives_way(cloud, task):
@@ -220,14 +231,48 @@ def test_a_state_that_another_version_wrote_is_an_error_that_says_what_to_do(tas
         task.attempt()
 
 
-def test_all_generations_of_a_task_share_their_checkpoints_and_other_tasks_do_not(cloud, task):
-    spec = replace(SPEC, output_path="s3://models/jobs/")
-    first = task.process().checkpoint_uri(spec)
-    ended = task.attempt(spec)
-    cloud.end(ended.ref.name, JobState.STOPPED)
-    task.attempt(spec)
+SPOT = replace(SPEC, output_path="s3://models/jobs/", spot=True)
 
-    assert task.process().checkpoint_uri(spec) == first
-    assert first.startswith("s3://models/jobs/checkpoints/digits-")
+
+def checkpoints_of(cloud, started):
+    return cloud.jobs[started.ref.name].spec.checkpoint_uri
+
+
+def test_the_generations_of_a_spot_training_share_their_checkpoints_until_one_was_handed_on(cloud, task):
+    interrupted = task.attempt(SPOT)
+    cloud.end(interrupted.ref.name, JobState.STOPPED)
+    resumed = task.attempt(SPOT)
+    assert checkpoints_of(cloud, resumed) == checkpoints_of(cloud, interrupted)
+    assert checkpoints_of(cloud, resumed).startswith("s3://models/jobs/checkpoints/digits-")
+
+    cloud.end(resumed.ref.name)
+    task.deliver(resumed)
+    task.clear()
+    fresh = task.attempt(SPOT)
+    assert checkpoints_of(cloud, fresh) != checkpoints_of(cloud, resumed)
+
+
+def test_a_retry_of_a_spot_training_that_crashed_before_its_submit_keeps_the_place(cloud, task):
+    cloud.failures = [CloudUnavailable("lost")]
+    with pytest.raises(CloudUnavailable):
+        task.attempt(SPOT)
+    series = task.record.series
+
+    assert task.attempt(SPOT).record.series == series
+
+
+def test_another_task_or_a_deleted_run_of_the_same_id_has_checkpoints_of_its_own(cloud, task):
+    first = task.attempt(SPOT)
+    other = Task(cloud, replace(task.identity, run_id="manual__2")).attempt(SPOT)
+    cloud.end(first.ref.name)
+    again = Task(cloud).attempt(SPOT)
+
+    assert len({checkpoints_of(cloud, started) for started in (first, other, again)}) == 3
+
+
+def test_a_place_for_checkpoints_that_was_given_is_used_and_without_spot_there_is_none(cloud, task):
+    given = replace(SPOT, checkpoint_uri="s3://mine/")
+
+    assert checkpoints_of(cloud, task.attempt(given)) == "s3://mine/"
     other = Task(cloud, replace(task.identity, run_id="manual__2"))
-    assert other.process().checkpoint_uri(spec) != first
+    assert checkpoints_of(cloud, other.attempt(replace(SPOT, spot=False))) is None

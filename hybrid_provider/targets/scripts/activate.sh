@@ -1,22 +1,21 @@
-# The activation itself. It goes back by itself, unless the worker commits within `deadline` seconds; so whatever
-# becomes of the worker, the host ends on one proven release. It is started in the model's folder, under its lock.
-# Also takes `token` and `reload`.
+# The activation itself. It goes back by itself, unless the worker commits within `deadline` seconds, or the host's own
+# probe finds the release well after that; so whatever becomes of the worker, the host ends on one proven release. It
+# is started in the model's folder, under its lock. Also takes `token`, `reload`, `drain`, `patience` and `probe`.
 # Caught and not ignored: what the reload command starts would inherit the ignoring.
 trap : HUP PIPE
-started=$(ticks)
 phase() { printf '%s\n' "$*" >.activation/phase.new && mv -f .activation/phase.new ".activation/phase-$token"; }
 
 # The one commit point: what state.json names is proven. previous: the last other one that was.
 record() {
     sum=$(sha256sum <"manifests/$release")
-    previous=$(field release_id)
-    [ "$previous" != "$release" ] || previous=$(field previous)
+    state
+    [ "$proven" = "$release" ] || before=$proven
     cat >state.json.new <<END && flush && mv -f state.json.new state.json
 {
   "model": "$model",
   "release_id": "$release",
   "digest": "${sum%% *}",
-  "previous": "$previous",
+  "previous": "$before",
   "rollout": "$rollout",
   "epoch": $epoch,
   "since": "$(date -u +%Y-%m-%dT%H:%M:%SZ)",
@@ -41,18 +40,54 @@ undo() {
     exit 0
 }
 
+refuse() {
+    rm -f .activation/pending
+    phase "refused $*"
+    exit 1
+}
+
+# Until the worker asks for something, which is then in `asked`, or has been silent for too long.
+asked_within() {
+    end=$(($(ticks) + $1))
+    while :; do
+        for asked in revert $2; do
+            [ ! -e ".activation/$asked-$token" ] || return 0
+        done
+        asked=nothing
+        [ "$(ticks)" -lt "$end" ] || return 0
+        nap
+    done
+}
+
 from=$(live)
-printf '%s %s\n' "$token" "$from" >.activation/pending && flush || { phase "refused cannot write in $PWD"; exit 1; }
+printf '%s %s\n' "$token" "$from" >.activation/pending && flush || refuse "cannot write in $PWD"
+if [ -n "$drain" ]; then
+    phase draining
+    # Past its time it is ended, and the switch comes: what still works then was given its chance.
+    in_time drain "$patience" "$drain" || [ -z "$status" ] || undo "$why"
+    phase drained
+    asked_within "$deadline" go
+    case $asked in
+        revert) undo "the worker asked for it" ;;
+        nothing) undo "nobody switched it within $deadline s after it was drained" ;;
+    esac
+    read -r release digest <".activation/go-$token"
+fi
+present || { [ -z "$drain" ] || undo "release $release is not here, whole; it was changed or pruned"; }
+present || refuse "release $release is not here, whole; it was changed or pruned"
+pin=$(pinned)
+[ -z "$pin" ] || [ "$pin" = "$release" ] || undo "it is pinned to release $pin"
 phase activating
 flip "$release" || undo "the link could not be set"
 reload || undo "$why"
 phase active
-end=$((started + deadline))
-until [ -e ".activation/commit-$token" ]; do
-    [ ! -e ".activation/revert-$token" ] || undo "the worker asked for it"
-    [ "$(ticks)" -lt "$end" ] || undo "no commit came within $deadline s"
-    nap
-done
+asked_within "$deadline" commit
+case $asked in
+    revert) undo "the worker asked for it" ;;
+    nothing)
+        [ -n "$probe" ] || undo "no commit came within $deadline s"
+        in_time probe "$deadline" "$probe" || undo "no commit came within $deadline s, and $why" ;;
+esac
 record || undo "state.json could not be written"
 flush
 rm -f .activation/pending

@@ -10,13 +10,29 @@ nap() { sleep 0.1 2>/dev/null || sleep 1; }
 # Seconds that no clock correction moves, without starting a process where Linux has them.
 ticks() { { read -r up _ </proc/uptime && say "${up%%.*}"; } 2>/dev/null || date +%s; }
 
-# One value of state.json, which only record() writes.
-field() { sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" state.json 2>/dev/null; }
+# What state.json says, which only record() writes, one value on a line.
+state() {
+    proven= proven_digest= before= by= since=0 since_words=
+    [ -f state.json ] || return 0
+    while read -r key value; do
+        value=${value%,} value=${value#\"} value=${value%\"}
+        case $key in
+            '"release_id":') proven=$value ;;
+            '"digest":') proven_digest=$value ;;
+            '"previous":') before=$value ;;
+            '"rollout":') by=$value ;;
+            '"since":') since_words=$value ;;
+            '"since_epoch":') since=$value ;;
+        esac
+    done <state.json
+}
 
 live() {
     link=$(readlink current 2>/dev/null)
     case $link in releases/*) say "${link##*/}" ;; esac
 }
+
+pinned() { { read -r pin <pin && say "$pin"; } 2>/dev/null; }
 
 # Everything written so far is on the disk after this; BusyBox may know only the plain form.
 flush() { sync -f . 2>/dev/null || sync; }
@@ -58,10 +74,12 @@ fenced() {
     fail "superseded: rollout $holder (epoch $held) has taken this target over from $rollout (epoch $epoch)"
 }
 
-# A release appears whole, by one rename after its manifest; so having both, unchanged, is having it.
+# A release appears whole, by one rename after its manifest; so having both is having it.
+has() { [ -n "$1" ] && [ -d "releases/$1" ] && [ -f "manifests/$1" ]; }
+
 # Going back, the worker knows no digest of the old release.
 present() {
-    [ -d "releases/$release" ] && [ -f "manifests/$release" ] || return 1
+    has "$release" || return 1
     sum=$(sha256sum <"manifests/$release") || return 1
     [ -z "$digest" ] || [ "${sum%% *}" = "$digest" ]
 }

@@ -1,24 +1,27 @@
-# Sets `why` when it fails. The command runs in its own session, so that all of it can be ended at its deadline, and
-# without the lock: a service that it starts would hold it for ever.
-reload() {
-    [ -n "$reload" ] || return 0
-    code=.activation/code out=.activation/reload.log
+# Runs shell text of the user's, and sets `why` when it fails. It runs in HOME and in a session of its own, so that
+# all of it can be ended at its deadline, and without the lock: a service that it starts would hold it for ever.
+in_time() {  # in_time NAME SECONDS TEXT
+    code=.activation/$1.code out=.activation/$1.log status=
     rm -f "$code"
     here=$PWD
-    setsid sh -c 'cd "${HOME:-/}" && sh -c "$1" >"$2" 2>&1; printf "%s\n" "$?" >"$3"' \
-        sh "$reload" "$here/$out" "$here/$code" 9>&- </dev/null >/dev/null 2>&1 &
+    $own_session sh -c 'cd "${HOME:-/}" && sh -c "$1" >"$2" 2>&1; printf "%s\n" "$?" >"$3"' \
+        sh "$3" "$here/$out" "$here/$code" 9>&- </dev/null >/dev/null 2>&1 &
     child=$!
-    end=$(($(ticks) + deadline))
+    until_then=$(($(ticks) + $2))
     until [ -s "$code" ]; do
-        if [ "$(ticks)" -ge "$end" ]; then
-            kill -9 "-$child" 2>/dev/null
-            why="the reload command did not end within $deadline s"
+        if [ "$(ticks)" -ge "$until_then" ]; then
+            kill -9 "-$child" 2>/dev/null || kill -9 "$child"
+            why="the $1 command did not end within $2 s"
             return 1
         fi
         nap
     done
     read -r status <"$code"
     [ "$status" = 0 ] && return
-    why="the reload command ended with exit code $status: $(tail -n 3 "$out" | tr '\n' ' ')"
+    why="the $1 command ended with exit code $status: $(tail -n 3 "$out" | tr '\n' ' ')"
     return 1
 }
+own_session=
+! command -v setsid >/dev/null 2>&1 || own_session=setsid
+
+reload() { [ -z "$reload" ] || in_time reload "$deadline" "$reload"; }

@@ -1,8 +1,9 @@
-# Asks for `ask` (commit, revert or nothing) and waits up to `patience` seconds for one of the phases in `wanted`.
+# Asks for `ask` (go, commit, revert or nothing) and waits up to `patience` seconds for one of the phases in `wanted`.
 cd -- "$base/$model" || fail "cannot enter $base/$model"
 fenced
 file=.activation/phase-$token
-[ -z "$ask" ] || printf '' >".activation/$ask-$token" || fail "cannot write in $PWD/.activation"
+[ -z "$ask" ] || { printf '%s %s\n' "$release" "$digest" >.activation/ask && mv -f .activation/ask ".activation/$ask-$token"; } ||
+    fail "cannot write in $PWD/.activation"
 end=$(($(ticks) + patience))
 while :; do
     phase= words=

@@ -1,0 +1,124 @@
+"""Reads a fleet from Airflow's own tables: the state and the events of the assets ``hybrid://model/<name>``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from airflow.models.asset import AssetActive, AssetEvent, AssetModel, TaskOutletAssetReference
+from airflow.models.asset_state_store import AssetStateStoreModel
+from airflow.models.dag import DagModel, DagTag
+from sqlalchemy import select
+
+from hybrid_provider.fleet.summary import HOST_KEY, ROLLOUT_KEY, change_of, host_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.orm import Session
+
+    from hybrid_provider.fleet.summary import Change, Host
+
+MODEL_URI = "hybrid://model/"
+# A DAG is behind a button of the page if it has the model's asset as an outlet, and this tag.
+ACTION_TAGS = {
+    "hybrid:deploy": "deploy",
+    "hybrid:rollback": "rollback",
+    "hybrid:pin": "pin",
+    "hybrid:audit": "audit",
+}
+
+
+class ActionDag(TypedDict):
+    """A DAG that a button starts."""
+
+    kind: str
+    dag_id: str
+    paused: bool
+
+
+def models(session: Session) -> Iterator[tuple[int, str]]:
+    """Id and name of each model whose asset some DAG has now, by name."""
+    query = (
+        select(AssetModel.id, AssetModel.uri)
+        .join(AssetActive, (AssetActive.name == AssetModel.name) & (AssetActive.uri == AssetModel.uri))
+        .where(AssetModel.uri.startswith(MODEL_URI))
+        .order_by(AssetModel.uri)
+    )
+    for asset_id, uri in session.execute(query):
+        yield asset_id, name_of(uri)
+
+
+def model(session: Session, asset_id: int) -> str | None:
+    """The name of one model, None if the id is not that of a model's asset."""
+    uri = session.scalar(select(AssetModel.uri).where(AssetModel.id == asset_id))
+    return name_of(uri) if uri and uri.startswith(MODEL_URI) else None
+
+
+def name_of(uri: str) -> str:
+    """``digits`` of ``hybrid://model/digits``."""
+    return uri.removeprefix(MODEL_URI).strip("/")
+
+
+def hosts(session: Session, asset_id: int) -> list[Host]:
+    """The hosts, by name."""
+    return [host_of(key, value) for key, value in _state(session, asset_id, HOST_KEY) if key != HOST_KEY]
+
+
+def rollout(session: Session, asset_id: int) -> dict[str, Any] | None:
+    """The running or last rollout."""
+    return next((value for key, value in _state(session, asset_id, ROLLOUT_KEY) if key == ROLLOUT_KEY), None)
+
+
+def changes(
+    session: Session, asset_id: int, limit: int, before: int | None = None
+) -> tuple[list[Change], int | None]:
+    """A page of events, the newest first, and where the next page begins; None after the last.
+
+    ``before`` is where the page before ended.
+    """
+    query = select(AssetEvent).where(AssetEvent.asset_id == asset_id).order_by(AssetEvent.id.desc())
+    if before is not None:
+        query = query.where(AssetEvent.id < before)
+    events = session.scalars(query.limit(limit)).all()
+    found = [_change(event) for event in events]
+    more = events[-1].id if len(events) == limit else None
+    return [change for change in found if change is not None], more
+
+
+def _change(event: AssetEvent) -> Change | None:
+    source = {
+        "dag_id": event.source_dag_id,
+        "run_id": event.source_run_id,
+        "task_id": event.source_task_id,
+    }
+    return change_of(event.id, event.timestamp.isoformat(), event.extra or {}, source)
+
+
+def action_dags(session: Session, asset_id: int) -> list[ActionDag]:
+    """The DAGs behind the buttons: those that have the model's asset as an outlet and one of the tags."""
+    query = (
+        select(DagTag.name, DagModel.dag_id, DagModel.is_paused)
+        .join(DagModel, DagModel.dag_id == DagTag.dag_id)
+        .join(TaskOutletAssetReference, TaskOutletAssetReference.dag_id == DagModel.dag_id)
+        .where(TaskOutletAssetReference.asset_id == asset_id)
+        .where(DagTag.name.in_(ACTION_TAGS), ~DagModel.is_stale)
+        .distinct()
+        .order_by(DagModel.dag_id)
+    )
+    return [
+        {"kind": ACTION_TAGS[tag], "dag_id": dag_id, "paused": bool(paused)}
+        for tag, dag_id, paused in session.execute(query)
+    ]
+
+
+def _state(session: Session, asset_id: int, prefix: str) -> Iterator[tuple[str, Any]]:
+    query = (
+        select(AssetStateStoreModel.key, AssetStateStoreModel.value)
+        .where(AssetStateStoreModel.asset_id == asset_id, AssetStateStoreModel.key.startswith(prefix))
+        .order_by(AssetStateStoreModel.key)
+    )
+    for key, value in session.execute(query):
+        state = json.loads(value)
+        if isinstance(state, dict):
+            yield key, state

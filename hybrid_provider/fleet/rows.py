@@ -1,0 +1,257 @@
+"""What is kept of a fleet in the asset state of its model, as plain values; a cache of what the targets say.
+
+::
+
+    host/<target>   HostRow       what one target serves, after a rollout or an audit touched it
+    rollout         RolloutRow    the running or the last rollout
+    audit           AuditRow      the last audit
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+
+from hybrid_provider.rollout.result import FAILURES, RolloutState, TargetState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hybrid_provider.rollout.result import RolloutDict
+    from hybrid_provider.targets.target import Inspection
+
+Kind = Literal["deploy", "rollback", "audit"]
+ROLLOUT_KEY: Final = "rollout"
+AUDIT_KEY: Final = "audit"
+
+RUNNING: Final = frozenset(
+    {
+        RolloutState.PENDING,
+        RolloutState.PREFLIGHT,
+        RolloutState.STAGING,
+        RolloutState.CANARY,
+        RolloutState.BAKING,
+        RolloutState.WAVE,
+        RolloutState.ROLLING_BACK,
+    }
+)
+_SERVING: Final = frozenset({TargetState.SUCCEEDED, TargetState.ALREADY_CURRENT})
+_UNDER_WAY: Final = frozenset(
+    {
+        TargetState.PENDING,
+        TargetState.PREFLIGHT,
+        TargetState.READY,
+        TargetState.STAGING,
+        TargetState.VERIFIED,
+        TargetState.ACTIVATING,
+        TargetState.PROBING,
+        TargetState.SOAKING,
+        TargetState.REVERTING,
+    }
+)
+
+
+def host_key(target: str) -> str:
+    """The key of one target's row."""
+    return f"host/{target}"
+
+
+class ProbeRow(TypedDict):
+    """What the last probe of the live release found."""
+
+    healthy: bool
+    detail: str
+    at: str
+
+
+class HostRow(TypedDict):
+    """One target: what is live there since when, and how the last rollout or audit left it."""
+
+    release: str | None
+    digest: str | None
+    state: str
+    since: str | None
+    rollout: str
+    previous: str | None
+    pinned: str | None
+    group: str | None
+    probe: ProbeRow | None
+    error: str | None
+    dag_id: str
+    run_id: str
+
+
+class RolloutRow(TypedDict):
+    """One rollout, as it is now or ended; ``targets`` maps each one's name to its state."""
+
+    rollout: str
+    kind: Kind
+    model: str
+    release: str | None
+    digest: str | None
+    state: str
+    waves: list[list[str]]
+    targets: dict[str, str]
+    failures: int
+    max_failures: int
+    began: str
+    updated: str
+    seconds: float
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+
+
+class AuditRow(TypedDict):
+    """One audit: how many targets were as they should be, and what was not."""
+
+    at: str
+    model: str
+    release: str | None
+    targets: int
+    drift: list[dict[str, str]]
+    dag_id: str
+    run_id: str
+    task_id: str
+
+
+class EventExtra(TypedDict):
+    """The extra of the asset's event: a rollout that ended well; ``targets`` counts them by state."""
+
+    kind: Kind
+    rollout: str
+    release: str | None
+    digest: str | None
+    state: str
+    targets: dict[str, int]
+    seconds: float
+    training: Mapping[str, Any] | None
+    dag_id: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The task instance that moves a fleet or looks at it."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """How a rollout left one target.
+
+    Attributes:
+        state: The target's state.
+        release: What the rollout moves it to.
+        digest: Of that release.
+        rollout: The rollout's id.
+        at: When, ISO 8601.
+        group: The target's site or rack.
+        error: Why it failed, None where it did not.
+        came_from: What was live before, as far as it is known.
+    """
+
+    state: TargetState
+    release: str | None
+    digest: str | None
+    rollout: str
+    at: str
+    group: str | None = None
+    error: str | None = None
+    came_from: str | None = None
+
+
+def is_end(state: TargetState) -> bool:
+    """Whether a target in this state is through with its rollout."""
+    return state not in _UNDER_WAY
+
+
+def host_row(before: HostRow | None, change: Change, origin: Origin) -> HostRow:
+    """One target's row after a rollout, from the row before; what nobody looked at stays as it was."""
+    row: HostRow = {
+        "release": before["release"] if before else change.came_from,
+        "digest": before["digest"] if before else None,
+        "state": change.state.value,
+        "since": before["since"] if before else None,
+        "rollout": change.rollout,
+        "previous": before["previous"] if before else None,
+        "pinned": before["pinned"] if before else None,
+        "group": change.group,
+        "probe": before["probe"] if before else None,
+        "error": change.error,
+        "dag_id": origin.dag_id,
+        "run_id": origin.run_id,
+    }
+    if change.state in _SERVING:
+        earlier = change.came_from or row["release"]
+        if earlier not in {None, change.release}:
+            row["previous"] = earlier
+        if row["release"] != change.release or row["since"] is None:
+            row["since"] = change.at
+        row["release"], row["digest"] = change.release, change.digest
+        row["probe"] = {"healthy": True, "detail": "", "at": change.at}
+    elif change.came_from is not None and row["release"] != change.came_from:
+        row["release"], row["digest"], row["since"] = change.came_from, None, change.at
+        row["previous"] = None
+    return row
+
+
+def inspected_row(
+    inspection: Inspection,
+    state: str,
+    *,
+    group: str | None,
+    probe: ProbeRow | None,
+    error: str | None,
+    origin: Origin,
+) -> HostRow:
+    """One target's row as the target itself says it is."""
+    return {
+        "release": inspection.release,
+        "digest": inspection.digest,
+        "state": state,
+        "since": inspection.since.isoformat() if inspection.since else None,
+        "rollout": inspection.rollout or "",
+        "previous": inspection.previous,
+        "pinned": inspection.pinned,
+        "group": group,
+        "probe": probe,
+        "error": error,
+        "dag_id": origin.dag_id,
+        "run_id": origin.run_id,
+    }
+
+
+def event_extra(
+    kind: Kind, rollout: str, result: RolloutDict, origin: Origin, training: Mapping[str, Any] | None
+) -> EventExtra:
+    """What the asset's event says of a finished rollout."""
+    return {
+        "kind": kind,
+        "rollout": rollout,
+        "release": result["release_id"],
+        "digest": result["digest"],
+        "state": result["state"],
+        "targets": dict(Counter(target["state"] for target in result["targets"])),
+        "seconds": result["seconds"],
+        "training": _training(training),
+        "dag_id": origin.dag_id,
+        "run_id": origin.run_id,
+    }
+
+
+def _training(training: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if not training:
+        return None
+    return {name: training.get(name) for name in ("job", "arn", "metrics", "billable_seconds")}
+
+
+def failures_in(states: Sequence[str]) -> int:
+    """How many of these states count against the failure budget."""
+    return sum(state in FAILURES for state in states)

@@ -1,0 +1,160 @@
+// The buttons: each asks for a run of a DAG, after saying what will happen to how many hosts.
+import { Button, Checkbox, Dialog, Field, Flex, Input, Notice, Portal, Select, Stack, Text, chakra, h, useState } from "./element.js";
+import { startRun } from "./client.js";
+import { Release } from "./parts.js";
+import { count } from "./words.js";
+
+const tallied = (hosts, key) => {
+  const found = new Map();
+  for (const host of hosts) found.set(key(host), (found.get(key(host)) ?? 0) + 1);
+  return [...found].sort((one, other) => other[1] - one[1]);
+};
+
+const KINDS = [
+  { kind: "rollback", tag: "hybrid:rollback", text: "Roll back", palette: "danger", Body: RollbackBody },
+  { kind: "deploy", tag: "hybrid:deploy", text: "Deploy a release", palette: "brand", Body: DeployBody },
+  { kind: "pin", tag: "hybrid:pin", text: "Pin or unpin", palette: "brand", Body: PinBody },
+  { kind: "audit", tag: "hybrid:audit", text: "Audit", palette: "brand", Body: AuditBody },
+];
+
+const missing = ({ text, tag }, model) =>
+  `No DAG does this for ${model}: "${text}" starts the DAG that has the model's asset as an outlet and the tag ${tag}`;
+
+export function Actions({ fleet, selected, onStarted }) {
+  const [open, setOpen] = useState(null);
+  const hosts = selected.size ? fleet.hosts.filter((host) => selected.has(host.target)) : fleet.hosts;
+  const shown = KINDS.find(({ kind }) => kind === open);
+  const action = fleet.actions.find(({ kind }) => kind === open);
+  const reasons = [...new Set(KINDS.map((kind) => reasonAgainst(kind, fleet)).filter(Boolean))];
+  return h(Stack, { gap: 1 },
+    h(Flex, { role: "group", "aria-label": "What to do with the fleet", gap: 2, wrap: "wrap", align: "center" },
+      KINDS.map((kind) => {
+        const reason = reasonAgainst(kind, fleet);
+        return h(Button, {
+          key: kind.kind, size: "sm", variant: kind.kind === "rollback" ? "solid" : "outline", colorPalette: kind.palette,
+          disabled: Boolean(reason), title: reason ?? undefined, "aria-describedby": reason ? "fleet-reasons" : undefined, onClick: () => setOpen(kind.kind),
+        }, kind.text);
+      }),
+      h(Text, { fontSize: "sm", color: "fg.muted" }, selected.size ? `for ${count(hosts.length, "selected host")}` : `for all ${count(hosts.length, "host")}`)),
+    reasons.length > 0 && h(Text, { id: "fleet-reasons", fontSize: "xs", color: "fg.muted" }, `${reasons.join(". ")}.`),
+    shown && action && h(Confirmation, {
+      key: open, shown, action, fleet, hosts,
+      onClose: () => setOpen(null),
+      onStarted: (run) => { setOpen(null); onStarted({ ...run, what: shown.text }); },
+    }));
+}
+
+function reasonAgainst(kind, fleet) {
+  const action = fleet.actions.find((one) => one.kind === kind.kind);
+  if (!action) return missing(kind, fleet.name);
+  if (!action.allowed) return action.reason;
+  return kind.kind !== "deploy" && !fleet.hosts.length ? "There is no host yet" : null;
+}
+
+function Confirmation({ shown, action, fleet, hosts, onClose, onStarted }) {
+  // What the dialog's body decides: {conf, hosts, verb}; null while something is missing.
+  const [order, setOrder] = useState(null);
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState(null);
+  const go = async () => {
+    setBusy(true);
+    try {
+      onStarted(await startRun(action.dag_id, order.conf, "Asked for on the page Model fleet"));
+    } catch (refused) {
+      setError(refused);
+      setBusy(false);
+    }
+  };
+  return h(Dialog.Root, { open: true, onOpenChange: (change) => change.open || onClose(), role: "alertdialog", placement: "center", size: "lg" },
+    h(Portal, null, h(Dialog.Backdrop), h(Dialog.Positioner, null, h(Dialog.Content, null,
+      h(Dialog.Header, null, h(Dialog.Title, null, `${shown.text}: ${fleet.name}`)),
+      h(Dialog.Body, null, h(Stack, { gap: 4 },
+        fleet.rollout?.running && h(Notice, { status: "warning", title: `A ${fleet.rollout.kind} is running` },
+          "A host that it works on refuses this one until it has ended."),
+        h(shown.Body, { fleet, hosts, onOrder: setOrder }),
+        error && h(Notice, { status: "error", title: "Airflow did not take it" },
+          error.status === 403 ? `You may not start runs of ${action.dag_id}. Ask an administrator, or somebody who may.` : error.message),
+        h(Text, { fontSize: "xs", color: "fg.muted" }, `This starts a run of the DAG ${action.dag_id}.`))),
+      h(Dialog.Footer, null,
+        h(Button, { variant: "outline", onClick: onClose }, "Cancel"),
+        h(Button, { colorPalette: shown.palette, loading: busy, disabled: !order, onClick: go }, order ? order.verb : shown.text))))));
+}
+
+const names = (hosts) => hosts.map((host) => host.target);
+
+/** Tells the dialog what would be ordered, whenever it changes. */
+function useOrder(onOrder, order) {
+  const text = JSON.stringify(order);
+  const [told, tell] = useState();
+  if (told !== text) {
+    tell(text);
+    queueMicrotask(() => onOrder(order));
+  }
+}
+
+const Moves = ({ moves }) =>
+  h(Stack, { as: "ul", gap: 1, pl: 4, listStyleType: "disc" }, moves.map(([key, children]) => h("li", { key }, children)));
+
+function RollbackBody({ fleet, hosts, onOrder }) {
+  const able = hosts.filter((host) => host.previous && !host.pinned);
+  const pinned = hosts.filter((host) => host.pinned).length;
+  const stuck = hosts.length - able.length - pinned;
+  useOrder(onOrder, able.length ? { conf: { hosts: names(able) }, verb: `Roll back ${count(able.length, "host")}` } : null);
+  return h(Stack, { gap: 3 },
+    h(Text, null, able.length ? "Each host goes back to the release that was proved healthy on it before, wave by wave, without a canary:" : "None of these hosts can go back."),
+    h(Moves, { moves: [
+      ...tallied(able, (host) => `${host.release ?? ""} ${host.previous}`).map(([key, n]) => {
+        const [from, to] = key.split(" ");
+        return [key, [`${count(n, "host")}: `, h(Release, { key: "from", release: from || null }), " → ", h(Release, { key: "to", release: to })]];
+      }),
+      ...(stuck ? [["stuck", `${count(stuck, "host")} had no healthy release before and ${stuck === 1 ? "stays" : "stay"} as ${stuck === 1 ? "it is" : "they are"}`]] : []),
+      ...(pinned ? [["pinned", `${count(pinned, "pinned host")} ${pinned === 1 ? "stays" : "stay"}`]] : []),
+    ] }));
+}
+
+function DeployBody({ fleet, hosts, onOrder }) {
+  const known = [...new Set([...fleet.hosts.flatMap((host) => [host.release, host.previous]), fleet.rollout?.release].filter(Boolean))].sort().reverse();
+  const [release, setRelease] = useState("latest");
+  const text = release.trim();
+  const able = hosts.filter((host) => !host.pinned || host.pinned === text);
+  const there = able.filter((host) => host.release === text).length;
+  const pinned = hosts.length - able.length;
+  const orderable = text && (able.length || !fleet.hosts.length);
+  useOrder(onOrder, orderable
+    ? { conf: { release: text, ...(able.length ? { hosts: names(able) } : {}) }, verb: able.length ? `Deploy to ${count(able.length, "host")}` : "Deploy" }
+    : null);
+  return h(Stack, { gap: 3 },
+    h(Field.Root, { required: true },
+      h(Field.Label, null, "Release"),
+      h(Input, { value: release, list: "fleet-releases", fontFamily: "mono", onChange: (event) => setRelease(event.target.value) }),
+      h("datalist", { id: "fleet-releases" }, ["latest", "champion", "candidate", ...known].map((one) => h("option", { key: one, value: one }))),
+      h(Field.HelperText, null, "A release's id, \"latest\" for the newest in the store, or a channel of the store.")),
+    h(Moves, { moves: [
+      able.length
+        ? ["able", `${count(able.length - there, "host")} will be staged first, then switched wave by wave; one that does not serve the release goes back by itself`]
+        : ["first", "The hosts of the DAG's own form will be used"],
+      ...(there ? [["there", `${count(there, "host")} ${there === 1 ? "has" : "have"} it already`]] : []),
+      ...(pinned ? [["pinned", `${count(pinned, "host")} pinned to another release ${pinned === 1 ? "is" : "are"} left out`]] : []),
+    ] }));
+}
+
+function PinBody({ hosts, onOrder }) {
+  const [mode, setMode] = useState(hosts.every((host) => host.pinned) ? "unpin" : "pin");
+  const able = hosts.filter((host) => (mode === "pin" ? host.release && host.pinned !== host.release : host.pinned));
+  useOrder(onOrder, able.length ? { conf: { hosts: names(able), pin: mode === "pin" }, verb: `${mode === "pin" ? "Pin" : "Unpin"} ${count(able.length, "host")}` } : null);
+  return h(Stack, { gap: 3 },
+    h(Select, { label: "What to do", value: mode, onChange: setMode, options: [["pin", "Pin each host to the release that it has"], ["unpin", "Unpin"]] }),
+    h(Text, null, mode === "pin"
+      ? `${count(able.length, "host")} will keep the release that ${able.length === 1 ? "it has" : "they have"}, whatever is deployed, until unpinned. Nothing is switched.`
+      : `${count(able.length, "host")} will take part in rollouts again. Nothing is switched now.`));
+}
+
+function AuditBody({ hosts, onOrder }) {
+  const [repair, setRepair] = useState(false);
+  useOrder(onOrder, { conf: { hosts: names(hosts), repair }, verb: `Audit ${count(hosts.length, "host")}` });
+  return h(Stack, { gap: 3 },
+    h(Text, null, `Every file of the live release on ${count(hosts.length, "host")} is read and hashed again, the host is probed, and what differs from what this page says is reported.`),
+    h(Checkbox.Root, { checked: repair, colorPalette: "brand", onCheckedChange: (change) => setRepair(change.checked === true) },
+      h(Checkbox.HiddenInput), h(Checkbox.Control), h(Checkbox.Label, null, "Repair hosts that drifted")),
+    !repair && h(Text, { color: "fg.muted", fontSize: "sm" }, "Nothing is changed on any host."));
+}

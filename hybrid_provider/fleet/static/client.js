@@ -1,0 +1,68 @@
+// What the page asks of the server: its own routes, which only read, and Airflow's REST API for runs of DAGs.
+import { useCallback, useEffect, useState } from "./element.js";
+
+// <base href> is [api] base_url, with its path.
+const url = (path) => new URL(path, document.baseURI).href;
+
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function answered(response) {
+  if (response.ok) return response;
+  const detail = await response.json().then((body) => body.detail, () => null);
+  throw new Refused(response.status, typeof detail === "string" ? detail : JSON.stringify(detail ?? response.statusText));
+}
+
+export async function read(path) {
+  const response = await answered(await fetch(url(`hybrid_fleet/${path}`), { headers: { Accept: "application/json" } }));
+  return { tag: response.headers.get("ETag"), value: await response.json() };
+}
+
+/** Asks for a run of a DAG, as the Trigger button does, so that the DAG's permissions hold. */
+export async function startRun(dagId, conf, note) {
+  const response = await fetch(url(`api/v2/dags/${encodeURIComponent(dagId)}/dagRuns`), {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ logical_date: null, conf, note }),
+  });
+  return (await answered(response)).json();
+}
+
+/** A route's answer, asked for again every so many seconds while somebody looks. */
+export function usePolled(path, seconds) {
+  const [state, setState] = useState({ path });
+  const [asked, setAsked] = useState(0);
+
+  useEffect(() => {
+    let gone = false;
+    const ask = async () => {
+      try {
+        const answer = await read(path);
+        if (gone) return;
+        setState((old) => ({
+          path,
+          error: null,
+          at: Date.now(),
+          tag: answer.tag,
+          // The same value lets React skip a thousand rows.
+          value: answer.tag && answer.tag === old.tag && old.path === path ? old.value : answer.value,
+        }));
+      } catch (error) {
+        if (!gone) setState((old) => ({ ...(old.path === path ? old : { path }), error }));
+      }
+    };
+    ask();
+    const timer = setInterval(() => document.hidden || ask(), seconds * 1000);
+    return () => {
+      gone = true;
+      clearInterval(timer);
+    };
+  }, [path, seconds, asked]);
+
+  const refresh = useCallback(() => setAsked((count) => count + 1), []);
+  return { ...(state.path === path ? state : {}), refresh };
+}

@@ -1,0 +1,48 @@
+// The page "Model fleet": which release runs where, since when, is it healthy, what changed, and the way back.
+import { Box, HStack, Heading, Notice, React, ReactRouterDOM, RouterLink, Skeleton, Stack, Text, h } from "./element.js";
+import { usePolled } from "./client.js";
+import { Model } from "./model.js";
+import { Models } from "./models.js";
+import { Trouble } from "./parts.js";
+
+const SECONDS_BETWEEN_LOOKS = 10;
+
+function Fleet() {
+  const [search] = ReactRouterDOM.useSearchParams();
+  const name = search.get("model");
+  const list = usePolled("models", SECONDS_BETWEEN_LOOKS);
+  const chosen = list.value?.models.find((model) => model.name === name);
+
+  return h(Box, { as: "section", "aria-label": "Model fleet", p: { base: 2, md: 4 }, height: "full", overflowY: "auto" },
+    h(Stack, { gap: 4, maxW: "8xl", mx: "auto" },
+      h(HStack, { as: "nav", "aria-label": "Where you are", gap: 2 },
+        name
+          ? [h(RouterLink, { key: "all", to: "/plugin/model-fleet", fontSize: "lg" }, "Model fleet"),
+             h(Text, { key: "sep", color: "fg.muted", "aria-hidden": true }, "/"),
+             h(Heading, { key: "name", size: "lg", as: "h1" }, name)]
+          : h(Heading, { size: "lg", as: "h1" }, "Model fleet")),
+      h(Trouble, { answer: list }),
+      !list.value && !list.error && h(Skeleton, { height: "40", "aria-label": "Loading the models" }),
+      list.value && !name && h(Models, { models: list.value.models }),
+      list.value && name && !chosen && h(Notice, { status: "warning", title: `There is no model ${name}` },
+        "No DAG has its asset as an outlet now, or you may not read it. ", h(RouterLink, { to: "/plugin/model-fleet" }, "See all models")),
+      chosen && h(Model, { key: chosen.asset_id, assetId: chosen.asset_id })));
+}
+
+/** An error of ours must not take Airflow's shell away. */
+class Page extends React.Component {
+  state = { error: null };
+
+  static getDerivedStateFromError(error) {
+    return { error };
+  }
+
+  render() {
+    const { error } = this.state;
+    if (!error) return h(Fleet);
+    return h(Notice, { status: "error", title: "The page could not be drawn", m: 4 },
+      `${error.message}. Load it again; if it stays, report it with the release of airflow-provider-hybrid.`);
+  }
+}
+
+globalThis.AirflowPlugin = Page;

@@ -1,0 +1,125 @@
+// The hosts of a model: filter, sort, select; only the rows that are seen are drawn, so that a thousand scroll.
+import {
+  Badge, Box, Button, Checkbox, Flex, HStack, Input, Nothing, RunLink, Select, Table, Text, h, useMemo, useRef, useState,
+} from "./element.js";
+import { HostDrawer } from "./host.js";
+import { Health, Release, StateBadge, When } from "./parts.js";
+import { ago, count, healthOf, inWords } from "./words.js";
+
+const ROW = 44;
+const SPARE_ROWS = 12;
+const COLUMNS = [
+  ["target", "Host", (host) => host.target],
+  ["release", "Release and digest", (host) => host.release ?? ""],
+  ["state", "State", (host) => host.state ?? ""],
+  ["probe", "Probe", (host) => String(host.healthy)],
+  ["since", "Since", (host) => host.since ?? ""],
+  ["rollout", "Last rollout", (host) => host.run_id ?? ""],
+];
+const SHOWN = [
+  ["all", "All hosts"], ["unhealthy", "Unhealthy"], ["unknown", "Not probed"], ["failed", "With an error"], ["behind", "On another release"], ["pinned", "Pinned"],
+];
+
+const collator = new Intl.Collator(undefined, { numeric: true });
+
+function matches(host, { text, shown, release, group }, live) {
+  if (release !== "all" && (host.release ?? "") !== release) return false;
+  if (group !== "all" && (host.group ?? "") !== group) return false;
+  if (shown === "unhealthy" && host.healthy !== false) return false;
+  if (shown === "unknown" && host.healthy != null) return false;
+  if (shown === "failed" && !host.error) return false;
+  if (shown === "behind" && host.release === live) return false;
+  if (shown === "pinned" && !host.pinned) return false;
+  if (!text) return true;
+  const words = [host.target, host.release, host.digest, host.state, inWords(host.state), host.group, host.error, host.probe, healthOf(host).word];
+  const said = words.filter(Boolean).join("\n").toLowerCase();
+  return text.toLowerCase().split(/\s+/).every((word) => said.includes(word));
+}
+
+export function Hosts({ hosts, summary, selected, onSelect }) {
+  const [filter, setFilter] = useState({ text: "", shown: "all", release: "all", group: "all" });
+  const [order, setOrder] = useState({ by: "target", down: false });
+  const [open, setOpen] = useState(null);
+  const live = summary.releases[0]?.release;
+  const groups = useMemo(() => [...new Set(hosts.map((host) => host.group).filter(Boolean))].sort(collator.compare), [hosts]);
+  const rows = useMemo(() => {
+    const [, , key] = COLUMNS.find(([name]) => name === order.by);
+    const sorted = hosts.filter((host) => matches(host, filter, live));
+    sorted.sort((one, other) => collator.compare(key(one), key(other)) || collator.compare(one.target, other.target));
+    return order.down ? sorted.reverse() : sorted;
+  }, [hosts, filter, order, live]);
+  const change = (part) => setFilter((old) => ({ ...old, ...part }));
+  const chosen = open && hosts.find((host) => host.target === open);
+
+  return h(Box, null,
+    h(Flex, { gap: 2, wrap: "wrap", mb: 3, align: "center", role: "search", "aria-label": "Filter the hosts" },
+      h(Input, { size: "sm", maxW: "xs", type: "search", placeholder: "Search host, release, error …", "aria-label": "Search hosts", value: filter.text, onChange: (event) => change({ text: event.target.value }) }),
+      h(Select, { label: "Show", value: filter.shown, onChange: (shown) => change({ shown }), options: SHOWN }),
+      h(Select, { label: "Release", value: filter.release, onChange: (release) => change({ release }), options: [["all", "All releases"], ...summary.releases.map(({ release, hosts: n }) => [release ?? "", `${release ?? "no release"} (${n})`])] }),
+      groups.length > 0 && h(Select, { label: "Group", value: filter.group, onChange: (group) => change({ group }), options: [["all", "All groups"], ...groups.map((group) => [group, group])] }),
+      h(Text, { fontSize: "sm", color: "fg.muted", role: "status", "aria-live": "polite", ml: "auto" },
+        rows.length === hosts.length ? count(hosts.length, "host") : `${rows.length.toLocaleString()} of ${count(hosts.length, "host")}`,
+        selected.size ? `, ${selected.size.toLocaleString()} selected` : ""),
+      selected.size > 0 && h(Button, { size: "xs", variant: "ghost", onClick: () => onSelect(new Set()) }, "Clear selection")),
+    rows.length
+      ? h(Rows, { rows, selected, onSelect, order, setOrder, onOpen: setOpen })
+      : h(Nothing, { title: "No host matches" }, h(Button, { size: "sm", variant: "outline", onClick: () => setFilter({ text: "", shown: "all", release: "all", group: "all" }) }, "Show all hosts")),
+    h(HostDrawer, { host: chosen, onClose: () => setOpen(null) }));
+}
+
+function Rows({ rows, selected, onSelect, order, setOrder, onOpen }) {
+  const [top, setTop] = useState(0);
+  const frame = useRef(null);
+  const height = Math.min(rows.length + 1, 14) * ROW + 2;
+  const first = Math.max(0, Math.min(Math.floor(top / ROW) - SPARE_ROWS, rows.length - 1));
+  const last = Math.min(rows.length, Math.ceil((top + height) / ROW) + SPARE_ROWS);
+  const every = rows.every((host) => selected.has(host.target));
+  const some = rows.some((host) => selected.has(host.target));
+
+  const toggle = (names, on) => {
+    const next = new Set(selected);
+    for (const name of names) on ? next.add(name) : next.delete(name);
+    onSelect(next);
+  };
+
+  return h(Table.ScrollArea, {
+    ref: frame, tabIndex: 0, "aria-label": "Hosts, scrollable", height: `${height}px`, borderWidth: "1px", borderRadius: "lg",
+    onScroll: (event) => setTop(event.currentTarget.scrollTop),
+  },
+    h(Table.Root, { size: "sm", stickyHeader: true, "aria-rowcount": rows.length + 1, css: { "& td, & th": { height: `${ROW}px`, py: 0 } } },
+      h(Table.Header, null, h(Table.Row, { bg: "bg.subtle" },
+        h(Table.ColumnHeader, { width: "10" }, h(Tick, { label: "Select all that are shown", checked: every ? true : some ? "indeterminate" : false, onChange: (on) => toggle(rows.map((host) => host.target), on) })),
+        COLUMNS.map(([name, title]) => h(Sortable, { key: name, name, title, order, setOrder })))),
+      h(Table.Body, null,
+        first > 0 && h(Gap, { rows: first }),
+        rows.slice(first, last).map((host, index) =>
+          h(HostRow, { key: host.target, host, index: first + index + 2, selected: selected.has(host.target), onToggle: (on) => toggle([host.target], on), onOpen })),
+        last < rows.length && h(Gap, { rows: rows.length - last }))));
+}
+
+const Gap = ({ rows }) => h("tr", { "aria-hidden": true }, h("td", { colSpan: COLUMNS.length + 1, style: { height: rows * ROW, padding: 0 } }));
+
+const Tick = ({ label, checked, onChange }) =>
+  h(Checkbox.Root, { size: "sm", checked, colorPalette: "brand", onCheckedChange: (change) => onChange(change.checked === true) },
+    h(Checkbox.HiddenInput, { "aria-label": label }), h(Checkbox.Control));
+
+function Sortable({ name, title, order, setOrder }) {
+  const mine = order.by === name;
+  return h(Table.ColumnHeader, { "aria-sort": mine ? (order.down ? "descending" : "ascending") : "none" },
+    h(Button, { size: "xs", variant: "plain", px: 0, onClick: () => setOrder({ by: name, down: mine && !order.down }) },
+      title, h("span", { "aria-hidden": true }, mine ? (order.down ? "↓" : "↑") : "")));
+}
+
+function HostRow({ host, index, selected, onToggle, onOpen }) {
+  return h(Table.Row, { "aria-rowindex": index, "aria-selected": selected, bg: selected ? "brand.subtle" : undefined, "data-host": host.target },
+    h(Table.Cell, null, h(Tick, { label: `Select ${host.target}`, checked: selected, onChange: onToggle })),
+    h(Table.Cell, null, h(HStack, { gap: 2 },
+      h(Button, { size: "xs", variant: "plain", px: 0, fontWeight: "semibold", colorPalette: "brand", onClick: () => onOpen(host.target), "aria-label": `Details of ${host.target}` }, host.target),
+      host.group && h(Text, { as: "span", color: "fg.muted", fontSize: "xs" }, host.group),
+      host.pinned && h(Badge, { size: "xs", colorPalette: "purple", title: `pinned to ${host.pinned}` }, "pinned"))),
+    h(Table.Cell, null, h(Release, { release: host.release, title: host.digest ? `digest ${host.digest}` : undefined })),
+    h(Table.Cell, null, h(StateBadge, { state: host.state, title: host.error ?? undefined })),
+    h(Table.Cell, null, h(HStack, { gap: 2 }, h(Health, { host }), host.probed && h(Text, { as: "span", color: "fg.muted", fontSize: "xs", whiteSpace: "nowrap" }, ago(host.probed)))),
+    h(Table.Cell, null, h(When, { iso: host.since })),
+    h(Table.Cell, { maxW: "56", truncate: true }, h(RunLink, { dagId: host.dag_id, runId: host.run_id }, host.run_id)));
+}

@@ -1,0 +1,80 @@
+// One model: its facts, the buttons, the rollout, the hosts and the history.
+import { Box, Grid, HStack, Nothing, Notice, ReactRouterDOM, RunLink, Skeleton, Stack, Tabs, Text, h, useMemo, useState } from "./element.js";
+import { Actions } from "./actions.js";
+import { Charts } from "./charts.js";
+import { usePolled } from "./client.js";
+import { History } from "./history.js";
+import { Hosts } from "./hosts.js";
+import { Fact, Release, ShareBar, StateBadge, When, healthParts, Trouble } from "./parts.js";
+import { Rollout } from "./rollout.js";
+import { count, palettesOf } from "./words.js";
+
+const WHILE_IT_RUNS = 2;
+const OTHERWISE = 10;
+const TABS = [["hosts", "Hosts"], ["history", "Rollouts and releases"], ["charts", "Charts"]];
+
+export function Model({ assetId }) {
+  const [seconds, setSeconds] = useState(OTHERWISE);
+  const fleet = usePolled(`models/${assetId}`, seconds);
+  const [search, setSearch] = ReactRouterDOM.useSearchParams();
+  const [selected, setSelected] = useState(new Set());
+  const [started, setStarted] = useState(null);
+  const value = fleet.value;
+  const running = Boolean(value?.rollout?.running);
+  const wanted = running || started ? WHILE_IT_RUNS : OTHERWISE;
+  if (wanted !== seconds) setSeconds(wanted);
+
+  const tab = search.get("tab") ?? "hosts";
+  const showTab = (next) => setSearch((old) => {
+    const changed = new URLSearchParams(old);
+    changed.set("tab", next);
+    return changed;
+  }, { replace: true });
+
+  const palettes = useMemo(() => palettesOf((value?.summary.releases ?? []).map(({ release }) => release ?? "")), [value]);
+
+  if (!value) return fleet.error ? h(Trouble, { answer: fleet }) : h(Skeleton, { height: "64", "aria-label": "Loading the hosts" });
+  return h(Stack, { gap: 4 },
+    h(Trouble, { answer: fleet }),
+    h(Facts, { fleet: value, palettes }),
+    h(Actions, { fleet: value, selected, onStarted: (run) => { setStarted(run); fleet.refresh(); } }),
+    started && h(Notice, { status: "info", title: `${started.what} was asked for` },
+      "Its run is ", h(RunLink, { dagId: started.dag_id, runId: started.dag_run_id }, started.dag_run_id),
+      ". The hosts change below as it goes on."),
+    value.rollout && h(Rollout, { rollout: value.rollout }),
+    h(Tabs.Root, { value: tab, onValueChange: (change) => showTab(change.value), lazyMount: true, colorPalette: "brand", variant: "line" },
+      h(Tabs.List, null, TABS.map(([key, text]) => h(Tabs.Trigger, { key, value: key }, text))),
+      h(Tabs.Content, { value: "hosts" },
+        value.hosts.length
+          ? h(Hosts, { hosts: value.hosts, summary: value.summary, selected, onSelect: setSelected })
+          : h(Nothing, { title: "No host yet" },
+              "A host appears when a rollout or an audit has touched it. Press \"Deploy a release\", or run the DAG that deploys this model.")),
+      h(Tabs.Content, { value: "history" }, h(History, { assetId })),
+      h(Tabs.Content, { value: "charts" }, h(Charts, { assetId }))));
+}
+
+function Facts({ fleet, palettes }) {
+  const { summary, rollout } = fleet;
+  const [live] = summary.releases;
+  return h(Grid, { as: "dl", gap: 3, templateColumns: { base: "1fr", md: "repeat(2, 1fr)", xl: "2fr 1fr 1fr 1fr" } },
+    h(Fact, {
+      label: "Release that most hosts have",
+      help: live && `${live.hosts.toLocaleString()} of ${count(summary.hosts, "host")}`,
+    }, live ? h(Release, { release: live.release, fontSize: "md" }) : "–"),
+    h(Fact, {
+      label: "Healthy",
+      help: h(ShareBar, { mt: 2, parts: healthParts(summary), label: `${summary.healthy} of ${summary.hosts} hosts are healthy` }),
+    }, `${summary.healthy.toLocaleString()} of ${summary.hosts.toLocaleString()}`),
+    h(Fact, {
+      label: "Releases in the fleet",
+      help: h(ShareBar, {
+        mt: 2,
+        label: `${count(summary.releases.length, "release")}`,
+        parts: summary.releases.map(({ release, hosts }) => ({ label: release ?? "no release", palette: palettes.get(release ?? ""), hosts })),
+      }),
+    }, summary.releases.length),
+    h(Fact, {
+      label: "Last change",
+      help: rollout ? h(HStack, { gap: 2 }, h(StateBadge, { state: rollout.state, size: "xs" }), h(RunLink, { dagId: rollout.dag_id, runId: rollout.run_id }, rollout.kind)) : "nothing was rolled out",
+    }, rollout ? h(When, { iso: rollout.updated }) : "–"));
+}

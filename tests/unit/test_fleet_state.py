@@ -1,0 +1,262 @@
+"""What a deploy writes into the asset state of its model, without Airflow's database."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk import Asset
+
+from hybrid_provider.fleet.assets import model_asset
+from hybrid_provider.fleet.rows import Change, Origin, host_row
+from hybrid_provider.fleet.state import FleetState, RowWriter
+from hybrid_provider.operators._fleet import with_asset
+from hybrid_provider.operators.deploy import OnPremDeployOperator
+from hybrid_provider.rollout.result import JournalEntry, RolloutState, TargetState
+from tests.integration.airflow_task import AssetStores, OutletEvents
+
+ORIGIN = Origin(dag_id="retrain", run_id="r", task_id="deploy", map_index=-1)
+NEW, OLD, OLDER = "new-1", "old-1", "older-1"
+DIGEST = "d" * 64
+
+
+def change(state, **more):
+    facts = {"release": NEW, "digest": DIGEST, "rollout": "r-2", "at": "2026-11-24T06:00:00+00:00"}
+    return Change(state=state, **{**facts, **more})
+
+
+BEFORE = host_row(None, change(TargetState.SUCCEEDED, release=OLD, came_from=OLDER, rollout="r-1"), ORIGIN)
+LATER = "2026-11-25T06:00:00+00:00"
+
+
+def test_a_host_that_moved_has_the_release_and_the_one_before():
+    row = host_row(BEFORE, change(TargetState.SUCCEEDED, at=LATER), ORIGIN)
+
+    assert (row["release"], row["previous"], row["since"]) == (NEW, OLD, LATER)
+    assert row["probe"] == {"healthy": True, "detail": "", "at": LATER}
+
+
+def test_a_host_that_had_it_already_keeps_its_date_and_its_previous():
+    moved = host_row(BEFORE, change(TargetState.SUCCEEDED), ORIGIN)
+    row = host_row(moved, change(TargetState.ALREADY_CURRENT, at=LATER, came_from=NEW), ORIGIN)
+
+    assert (row["release"], row["previous"], row["since"]) == (NEW, OLD, moved["since"])
+    assert row["probe"]["at"] == LATER
+
+
+@pytest.mark.parametrize(
+    "state", [TargetState.REVERTED, TargetState.UNREACHABLE, TargetState.FAILED_NO_CHANGE]
+)
+def test_a_host_that_did_not_take_it_says_why_and_keeps_what_it_has(state):
+    row = host_row(BEFORE, change(state, error="HTTP 500", at=LATER), ORIGIN)
+
+    kept = ("release", "digest", "since", "previous", "probe")
+    assert {name: row[name] for name in kept} == {name: BEFORE[name] for name in kept}
+    assert (row["state"], row["error"], row["rollout"]) == (state.value, "HTTP 500", "r-2")
+
+
+def test_what_the_target_says_goes_before_what_was_written():
+    row = host_row(BEFORE, change(TargetState.REVERTED, came_from=OLDER, at=LATER), ORIGIN)
+
+    assert (row["release"], row["digest"]) == (OLDER, None)
+
+
+def context(stores=None):
+    ti = SimpleNamespace(dag_id="retrain", task_id="deploy", run_id="r", map_index=-1)
+    return {"ti": ti, "asset_state_store": stores or AssetStores(), "outlet_events": OutletEvents()}
+
+
+def fleet_state(context, names=("edge-1", "edge-2"), rollout="r-2"):
+    return FleetState(
+        context,
+        kind="deploy",
+        rollout=rollout,
+        model="digits",
+        release=NEW,
+        digest=DIGEST,
+        groups=dict.fromkeys(names, "munich"),
+        max_failures=0,
+    )
+
+
+def entry(target, state, detail="", seconds=1.0):
+    return JournalEntry(seconds=seconds, target=target, state=state, detail=detail)
+
+
+def result(states, error=None):
+    return {
+        "model": "digits",
+        "release_id": NEW,
+        "digest": DIGEST,
+        "state": "SUCCEEDED",
+        "targets": [
+            {
+                "name": name,
+                "state": state,
+                "from_release": OLD,
+                "to_release": NEW,
+                "seconds": 1.0,
+                "bytes_sent": 1,
+                "bytes_linked": 1,
+                "error": error,
+            }
+            for name, state in states.items()
+        ],
+        "waves": [["edge-1"], ["edge-2"]],
+        "seconds": 3.0,
+    }
+
+
+def test_a_rollout_and_its_hosts_are_in_the_asset_s_state_and_its_event():
+    task = context()
+    with fleet_state(task) as state:
+        state.planned([["edge-1"], ["edge-2"]])
+        state.entered(entry(None, RolloutState.CANARY))
+        state.entered(entry("edge-1", TargetState.SUCCEEDED))
+        state.ended(result({"edge-1": "SUCCEEDED", "edge-2": "SUCCEEDED"}))
+        state.announce(
+            result({"edge-1": "SUCCEEDED", "edge-2": "SUCCEEDED"}), {"job": "j", "billable_seconds": 9}
+        )
+
+    rows = task["asset_state_store"].of()
+    assert rows.get("host/edge-2") | {"since": None, "probe": None} == {
+        "release": NEW,
+        "digest": DIGEST,
+        "state": "SUCCEEDED",
+        "since": None,
+        "rollout": "r-2",
+        "previous": OLD,
+        "pinned": None,
+        "group": "munich",
+        "probe": None,
+        "error": None,
+        "dag_id": "retrain",
+        "run_id": "r",
+    }
+    rollout = rows.get("rollout")
+    assert (rollout["state"], rollout["kind"], rollout["waves"]) == (
+        "SUCCEEDED",
+        "deploy",
+        [["edge-1"], ["edge-2"]],
+    )
+    assert rollout["targets"] == {"edge-1": "SUCCEEDED", "edge-2": "SUCCEEDED"}
+    assert (rollout["dag_id"], rollout["task_id"], rollout["map_index"]) == ("retrain", "deploy", -1)
+    extra = task["outlet_events"][model_asset("digits")].extra
+    assert json.loads(json.dumps(extra)) == extra
+    assert extra["targets"] == {"SUCCEEDED": 2}
+    assert extra["training"] == {"job": "j", "arn": None, "metrics": None, "billable_seconds": 9}
+
+
+def test_a_failure_counts_where_the_rollout_is():
+    task = context()
+    with fleet_state(task) as state:
+        state.entered(entry("edge-1", TargetState.UNREACHABLE, "no route"))
+
+    rows = task["asset_state_store"].of()
+    assert rows.get("rollout")["failures"] == 1
+    assert rows.get("host/edge-1")["error"] == "no route"
+
+
+def test_a_try_that_continues_a_rollout_keeps_when_it_began():
+    stores = AssetStores()
+    with fleet_state(context(stores)) as state:
+        state.entered(entry(None, RolloutState.BAKING))
+    began = stores.of().get("rollout")["began"]
+    with fleet_state(context(stores)) as state:
+        state.entered(entry(None, RolloutState.WAVE))
+    assert stores.of().get("rollout")["began"] == began
+    assert state.before["state"] == "BAKING"
+
+
+class Counting(AssetStores):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+        counted = self
+
+        class Store:
+            def get(self, key):
+                counted.calls.append(("get", key))
+
+            def set(self, key, row):
+                counted.calls.append(("set", key))
+
+        self.stores["hybrid://model/digits"] = Store()
+
+
+def test_a_thousand_hosts_cost_one_read_and_one_write_each_and_no_wait():
+    stores = Counting()
+    names = [f"edge-{n}" for n in range(1000)]
+    with fleet_state(context(stores), names) as state:
+        for name in names:
+            for target_state in (
+                TargetState.STAGING,
+                TargetState.VERIFIED,
+                TargetState.SOAKING,
+                TargetState.SUCCEEDED,
+            ):
+                state.entered(entry(name, target_state))
+        state.ended(result(dict.fromkeys(names, "SUCCEEDED")))
+
+    assert sum(call == "get" for call, _ in stores.calls) <= 1001
+    assert len({key for call, key in stores.calls if call == "set"}) == 1001
+    assert len(stores.calls) < 3100
+
+
+class Broken:
+    def __getitem__(self, asset):
+        return self
+
+    def get(self, key):
+        raise RuntimeError("the API server is away")
+
+    set = get
+
+
+@pytest.mark.parametrize("stores", [Broken(), None])
+def test_a_state_that_cannot_be_written_is_a_warning_and_no_failure(stores, caplog):
+    task = context() | {"asset_state_store": stores}
+    with caplog.at_level(logging.WARNING), fleet_state(task) as state:
+        for _ in range(10):
+            state.entered(entry(None, RolloutState.CANARY))
+            state.entered(entry("edge-1", TargetState.SUCCEEDED))
+        state.ended(result({"edge-1": "SUCCEEDED"}))
+    assert len(caplog.records) <= 3
+
+
+def test_a_state_that_hangs_is_given_up_and_counted():
+    never = threading.Event()
+    writer = RowWriter()
+    writer.put("host/a", never.wait)
+    writer.put("host/b", lambda: None)
+    writer.put("host/b", lambda: None)
+    assert writer.close(timedelta(seconds=0.05)) <= 2
+    never.set()
+
+
+def test_a_deploy_has_its_model_as_an_outlet_and_so_has_a_mapped_one():
+    asset = Asset("hybrid://model/digits")
+    single = OnPremDeployOperator(task_id="t", model_name="digits", release="latest", targets=["a"])
+    mapped = OnPremDeployOperator.partial(task_id="m", model_name="digits", release="latest").expand(
+        targets=[["a"]]
+    )
+    assert single.outlets == [asset]
+    assert mapped.outlets == [asset]
+
+
+def test_an_instance_mapped_over_models_announces_its_own_alone():
+    given = [model_asset("digits"), model_asset("faces"), Asset("s3://elsewhere")]
+    kept = with_asset({"outlets": given}, "faces", announces=True)["outlets"]
+    assert kept == [model_asset("faces"), Asset("s3://elsewhere")]
+
+
+@pytest.mark.parametrize(
+    "uri", ["hybrid://model/../etc", "hybrid://host/a", "hybrid://model/a/b", "hybrid://model/"]
+)
+def test_an_asset_that_is_no_model_is_refused_where_it_is_made(uri):
+    with pytest.raises(ValueError, match="it looks like hybrid://model/digits"):
+        Asset(uri)
