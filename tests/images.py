@@ -20,13 +20,24 @@ if TYPE_CHECKING:
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Of the standard library, what no model server here imports.
-LEFT_OUT = {"test", "site-packages", "dist-packages", "idlelib", "tkinter", "ensurepip", "lib2to3", "__pycache__", "turtledemo", "pydoc_data"}
+LEFT_OUT = {
+    "test",
+    "site-packages",
+    "dist-packages",
+    "idlelib",
+    "tkinter",
+    "ensurepip",
+    "lib2to3",
+    "__pycache__",
+    "turtledemo",
+    "pydoc_data",
+}
 ROUTER = "haproxy-standin"
 SERVER = "model-server-standin"
 
 # Serves what lies in the folder: `broken` in it answers 500, `crash` ends at once. POST answers after as many
 # seconds as it is told. SIGTERM ends it in the middle of all that it does, as a careless server does.
-SERVER_PROGRAM = '''
+SERVER_PROGRAM = """
 import http.server, os, pathlib, signal, sys, time
 model = pathlib.Path(os.environ.get("MODEL_FOLDER", "/opt/ml/model"))
 if (model / "crash").exists():
@@ -51,7 +62,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
 Server(("", int(os.environ.get("PORT", "8080"))), Handler).serve_forever()
-'''
+"""
 
 
 def build_router(engine: Engine) -> None:
@@ -72,7 +83,9 @@ def build_server(engine: Engine) -> None:
     }
     files |= {"/bin/sh": busybox, "/bin/sleep": busybox, "/bin/cat": busybox, "/bin/wget": busybox}
     command = f'CMD ["{python}", "/server.py"]'
-    import_image(engine, SERVER, [python], files | {"/server.py": SERVER_PROGRAM.encode()}, command, f"ENV PATH={PATH}")
+    import_image(
+        engine, SERVER, [python], files | {"/server.py": SERVER_PROGRAM.encode()}, command, f"ENV PATH={PATH}"
+    )
 
 
 def import_image(

@@ -9,6 +9,7 @@ import botocore.session
 import pytest
 
 from hybrid_provider.emulator import Emulator
+from tests.integration.engines import Dockerd, dockerd
 from tests.integration.s3bucket import Bucket
 
 if TYPE_CHECKING:
@@ -47,3 +48,10 @@ def bucket(emulator: Emulator) -> Bucket:
     )
     bucket.access.client("s3").create_bucket(Bucket=bucket.name)
     return bucket
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dockerd]:
+    """One Docker Engine for all tests: use model names and ports of your own."""
+    with dockerd(tmp_path_factory.mktemp("docker")) as running:
+        yield running

@@ -93,8 +93,12 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         constraints = x509.BasicConstraints(ca=True, path_length=None)
-        certificate = self._begun(self._name, self._key.public_key()).add_extension(constraints, critical=True)
-        self.certificate_pem = certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        certificate = self._begun(self._name, self._key.public_key()).add_extension(
+            constraints, critical=True
+        )
+        self.certificate_pem = certificate.sign(self._key, hashes.SHA256()).public_bytes(
+            serialization.Encoding.PEM
+        )
 
     def issue(self, folder: Path, name: str) -> None:
         """Write ``<name>.pem`` and ``<name>-key.pem``, for a client as well as for a server on 127.0.0.1."""

@@ -65,7 +65,7 @@ async def until_healthy(engine: Engine, name: str, limit: timedelta) -> None:
     try:
         async with asyncio.timeout(limit.total_seconds()):
             while True:
-                if await _is_healthy(engine, name):
+                if await is_healthy(engine, name):
                     return
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
@@ -94,7 +94,12 @@ async def run_in(engine: Engine, name: str, command: str, limit: timedelta) -> F
     return Finished(exit_code=int(ended["ExitCode"] or 0), stdout=out, stderr=err)
 
 
-async def _is_healthy(engine: Engine, name: str) -> bool:
+async def is_healthy(engine: Engine, name: str) -> bool:
+    """Whether Docker calls a container healthy, or it runs and has no check.
+
+    Raises:
+        TargetFailed: It ended, or is unhealthy.
+    """
     state = (await engine.ask("GET", f"/containers/{name}/json"))["State"]
     if not state["Running"]:
         said = " ".join((await log_of(engine, f"/containers/{name}", lines=3)).split())

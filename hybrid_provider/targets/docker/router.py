@@ -26,6 +26,8 @@ from hybrid_provider.targets.docker.logs import log_of
 from hybrid_provider.targets.docker.volume import put
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from hybrid_provider.targets.docker.engine import Engine
     from hybrid_provider.targets.docker.haproxy import Server
     from hybrid_provider.targets.docker.serving import Serving
@@ -73,15 +75,19 @@ class Router:
             ) from None
         return generation
 
-    async def until_ready(self, generation: str, candidate: Server, limit: timedelta) -> None:
-        """Wait until the router finds a candidate ready.
+    async def until_ready(
+        self, generation: str, candidate: Server, limit: timedelta, *, alive: Callable[[], Awaitable[object]]
+    ) -> None:
+        """Wait until the router finds a candidate ready; ``alive`` raises where that cannot be any more.
 
         Raises:
             TargetFailed: It does not within ``limit``.
         """
         try:
             async with asyncio.timeout(limit.total_seconds()):
-                await self._logged(ready_marker(generation, candidate))
+                while ready_marker(generation, candidate) not in await self._log():
+                    await alive()
+                    await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             asked = candidate.ready_path or "a connection"
             failed = failed_marker(generation, candidate)

@@ -143,7 +143,11 @@ class BlueGreen:
         await containers.until_healthy(self._engine, trial.container, switch.limit)
         live, new = self._origin(switch), self._server(trial.container, trial.release)
         generation = await self._router.route(Routes(live=live, candidate=new), switch.drain)
-        await self._router.until_ready(generation, new, switch.limit)
+
+        async def alive() -> None:
+            await containers.is_healthy(self._engine, trial.container)
+
+        await self._router.until_ready(generation, new, switch.limit, alive=alive)
         routes = Routes(live=live, trial=new, deadline=trial.deadline)
         await self._router.route(routes, switch.drain)
 

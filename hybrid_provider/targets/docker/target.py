@@ -161,6 +161,7 @@ class OpenedDockerTarget:
 
     async def inspect(self, model: str, *, rehash: bool = False) -> Inspection:
         """Say what is there and live; takes no lease, and leaves what it finds as it is."""
+        self._model = model
         holdings = await self._holdings(model)
         live, record = holdings.live, holdings.record
         changed: tuple[str, ...] = ()
