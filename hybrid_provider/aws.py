@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,9 +31,15 @@ class AwsAccess:
     config: Config | None = None
     endpoints: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    _clients: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _making: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 makes its clients' classes at run time
-        """A client of one service with all of the above; clients may be used from several threads."""
-        return self.session.client(
-            service, endpoint_url=self.endpoints.get(service), verify=self.verify, config=self.config
-        )
+        """A client of one service with all of the above; made once, and used from any thread."""
+        # Making one costs 20 ms and more, and a session must not make two at once.
+        with self._making:
+            if service not in self._clients:
+                self._clients[service] = self.session.client(
+                    service, endpoint_url=self.endpoints.get(service), verify=self.verify, config=self.config
+                )
+            return self._clients[service]

@@ -156,6 +156,10 @@ class TargetFailed(TargetError):
     """Staging, verification, activation or a probe failed on the target."""
 
 
+class GateRefused(HybridError):
+    """A candidate's metrics are not good enough to go on; the message names each rule that it broke."""
+
+
 class RolloutError(HybridError):
     """The rollout ended in another state than SUCCEEDED; the message lists each target's."""
 

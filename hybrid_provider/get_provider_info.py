@@ -15,6 +15,7 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Train in the cloud once, bring the model on-premises, put it live on your own hosts.",
         "versions": [__version__],
         "asset-uris": [{"schemes": ["hybrid"], "handler": "hybrid_provider.fleet.assets.checked_uri"}],
+        "notifications": ["hybrid_provider.notifications.hybrid.HybridNotifier"],
         "extra-links": [
             "hybrid_provider.links.training.TrainingJobLink",
             "hybrid_provider.links.training.TrainingLogLink",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from botocore.credentials import Credentials
     from obstore.store import ClientConfig, S3Config, S3Credential, S3Store
 
-    from hybrid_provider.artifacts.transfer import TransferPolicy
+    from hybrid_provider.artifacts.transfer_policy import TransferPolicy
     from hybrid_provider.aws import AwsAccess
 
 # obstore keeps a credential until it is said to end; boto3 renews its own at least 10 minutes before that.
@@ -35,7 +35,7 @@ def open_bucket(access: AwsAccess, bucket: str, policy: TransferPolicy) -> S3Sto
         config=_bucket_config(client, bucket),
         client_options=_client_options(client, access, policy),
         # Parts are retried here, where the error is understood; obstore retries a refused connection.
-        retry_config={"max_retries": 2, "retry_timeout": policy.part_timeout},
+        retry_config={"max_retries": 2, "retry_timeout": policy.request_timeout},
         credential_provider=_Boto3Credentials(credentials),
     )
 
@@ -76,7 +76,7 @@ def _client_options(client: Any, access: AwsAccess, policy: TransferPolicy) -> C
     endpoint = urlsplit(client.meta.endpoint_url)
     options: ClientConfig = {
         "allow_http": endpoint.scheme == "http",
-        "timeout": policy.part_timeout,
+        "timeout": policy.request_timeout,
         "read_timeout": policy.stall_timeout,
     }
     verify = access.verify

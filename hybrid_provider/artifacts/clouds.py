@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import AzureConfig, ClientConfig, GCSConfig, ObjectStore
 
-    from hybrid_provider.artifacts.transfer import TransferPolicy
+    from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 
 _FOUND_AT = {"gs": "gs", "az": "az", "abfs": "az", "file": "file"}
 
@@ -51,10 +51,10 @@ def open_cloud(access: CloudAccess, location: Location, policy: TransferPolicy) 
     access.require(location)
     options: ClientConfig = {
         "allow_http": access.plain_http,
-        "timeout": policy.part_timeout,
+        "timeout": policy.request_timeout,
         "read_timeout": policy.stall_timeout,
     }
-    retry_config = {"max_retries": 2, "retry_timeout": policy.part_timeout}
+    retry_config = {"max_retries": 2, "retry_timeout": policy.request_timeout}
     container, _, host = location.bucket.partition("@")
     try:
         if access.cloud == "gs":

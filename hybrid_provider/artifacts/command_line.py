@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_provider.artifacts.admission import Admission
+from hybrid_provider.artifacts.channels import CHANNELS
 from hybrid_provider.artifacts.clouds import CloudAccess
 from hybrid_provider.artifacts.console import Outcome, progress_shown, table
 from hybrid_provider.artifacts.importing import import_release
@@ -17,8 +18,9 @@ from hybrid_provider.artifacts.policy import ArtifactPolicy
 from hybrid_provider.artifacts.progress import in_units
 from hybrid_provider.artifacts.retention import KEEP_RELEASES, in_use, pin, pins, prune, unpin
 from hybrid_provider.artifacts.signature import fingerprint, load_private_key, sign, sign_folder
-from hybrid_provider.artifacts.store import CHANNELS, LATEST, ReleaseStore, created_of
+from hybrid_provider.artifacts.store import LATEST, ReleaseStore, created_of
 from hybrid_provider.artifacts.sync import sync
+from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.aws import AwsAccess
 from hybrid_provider.exceptions import ArtifactRefused, ConfigurationError, StoreError
 from hybrid_provider.names import checked_name
@@ -58,6 +60,12 @@ def parser() -> argparse.ArgumentParser:
         "uri", help="s3://bucket/path/model.tar.gz, or a prefix with a / at its end; gs, az, file"
     )
     added.add_argument("--expected-sha256", help="of the object's own bytes")
+    added.add_argument(
+        "--max-bytes-per-second",
+        type=int,
+        metavar="N",
+        help="of all requests together; no limit by default",
+    )
     added.add_argument("--keep-releases", type=int, metavar="N", help="then prune all but the newest N")
     _policy_arguments(added, sources=True)
     _aws_arguments(added)
@@ -187,6 +195,7 @@ def _sync(asked: argparse.Namespace) -> Outcome:
             store,
             progress=progress.show,
             expected_sha256=asked.expected_sha256,
+            transfer=TransferPolicy(max_bytes_per_second=asked.max_bytes_per_second),
             policy=_policy(asked),
         )
     if asked.keep_releases is not None:

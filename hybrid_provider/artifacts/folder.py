@@ -217,6 +217,15 @@ def write_small_file(path: Path, text: str) -> None:
     sync_to_disk(path.parent)
 
 
+def read_small_file(path: Path) -> str | None:
+    """A small file's text without the newline at its end; None where there is none."""
+    with store_errors_explained(path):
+        try:
+            return path.read_bytes().decode(errors="replace").removesuffix("\n")
+        except FileNotFoundError:
+            return None
+
+
 @contextmanager
 def store_errors_explained(root: Path, needed_bytes: int = 0) -> Iterator[None]:
     """Raise the operating system's refusals below ``root`` as StoreError with the remedy."""

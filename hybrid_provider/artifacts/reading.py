@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
     from hybrid_provider.artifacts.artifact import Artifact
-    from hybrid_provider.artifacts.transfer import TransferPolicy
+    from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 
 Access: TypeAlias = AwsAccess | CloudAccess
 

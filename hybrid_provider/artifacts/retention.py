@@ -1,7 +1,7 @@
 """Which releases stay in the store: pins, leases, and pruning the rest.
 
-A release that a channel names (or named before), that is pinned, or that a process reads now is never
-removed, whatever its age.
+A release that a channel names, that was the champion before, that is pinned, or that a process reads now
+is never removed, whatever its age.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hybrid_provider.artifacts.channels import CHAMPION, CHANNELS
 from hybrid_provider.artifacts.folder import (
     make_folder,
     store_errors_explained,
     sync_to_disk,
     write_small_file,
 )
-from hybrid_provider.artifacts.store import CHANNELS
 from hybrid_provider.exceptions import ConfigurationError, ReleaseNotFound
 
 if TYPE_CHECKING:
@@ -170,10 +170,10 @@ def prune(store: ReleaseStore, model: str, keep: int = KEEP_RELEASES, *, only_lo
 
 def _protected(store: ReleaseStore, model: str) -> dict[str, str]:
     reasons = dict.fromkeys(pins(store, model), "pinned")
-    for name in CHANNELS:
-        channel = store.channel(model, name)
-        if channel.previous:
-            reasons[channel.previous] = f"previous {name}"
+    # What a fleet may go back to; an earlier candidate is a release like any other.
+    previous = store.channel(model, CHAMPION).previous
+    if previous:
+        reasons[previous] = f"previous {CHAMPION}"
     for name in CHANNELS:
         current = store.channel(model, name).current
         if current:

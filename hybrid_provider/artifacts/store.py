@@ -38,9 +38,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.artifact import Artifact
+from hybrid_provider.artifacts.channels import CHANNELS, Channel, check_channel, read_channel, write_channel
 from hybrid_provider.artifacts.folder import (
     FOLDER_MODE,
     make_folder,
+    read_small_file,
     store_errors_explained,
     sync_to_disk,
     write_small_file,
@@ -52,7 +54,6 @@ from hybrid_provider.evidence.chain import EvidenceChain
 from hybrid_provider.exceptions import (
     ArtifactChanged,
     ArtifactRefused,
-    ConfigurationError,
     ReleaseNotFound,
     StoreError,
 )
@@ -63,20 +64,11 @@ if TYPE_CHECKING:
 
     from hybrid_provider.artifacts.manifest import ManifestFile
 
-CHANNELS = ("candidate", "champion")
 LATEST = "latest"
 # What a release's evidence takes from its provenance: who had it brought, and who vouches for it.
 _EVIDENT = ("run", "imported_from", "signature")
 _RELEASE_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """What a channel names: ``current``, and ``previous`` to go back to; None for nothing."""
-
-    current: str | None
-    previous: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +126,7 @@ class ReleaseStore:
             artifact: Where it came from.
             archive_sha256: Only if the object's own bytes were seen to have this SHA-256.
         """
-        text = _text_of(self.folder(model) / "sources" / _identity(artifact))
+        text = read_small_file(self.folder(model) / "sources" / _identity(artifact))
         if text is None:
             return None
         digest, _, proven = text.partition(" ")
@@ -179,7 +171,7 @@ class ReleaseStore:
 
     def provenance(self, release: Release) -> Mapping[str, object]:
         """What was kept with a release about where it came from."""
-        origin = _text_of(self.folder(release.model) / "provenance" / f"{release.release_id}.json")
+        origin = read_small_file(self.folder(release.model) / "provenance" / f"{release.release_id}.json")
         return dict(json.loads(origin)) if origin else {}
 
     def verify(self, release: Release) -> tuple[str, ...]:
@@ -198,21 +190,24 @@ class ReleaseStore:
 
     def channel(self, model: str, channel: str) -> Channel:
         """The release that a channel is at, and the one that it was at before."""
-        lines = (_text_of(self.folder(model) / "channels" / channel) or "").split("\n")
-        current, previous = [*lines, ""][:2]
-        return Channel(current or None, previous or None)
+        return read_channel(self.folder(model), channel)
 
     def point(self, model: str, channel: str, release_id: str) -> None:
-        """Set a channel (:data:`CHANNELS`) to a release; one rename."""
-        if channel not in CHANNELS:
-            raise ConfigurationError(f"channel {channel!r} is not one of {', '.join(CHANNELS)}")
-        folder = self.folder(model) / "channels"
+        """Set a channel to a release; one rename, and nothing at all where it is there already.
+
+        A sync points ``candidate``, and whoever proved that the fleet serves it ``champion``.
+
+        Raises:
+            ConfigurationError: There is no such channel.
+            ReleaseNotFound: There is no such release.
+        """
+        check_channel(channel)
+        if self.channel(model, channel).current == release_id:
+            return
+        folder = self.folder(model)
         with store_errors_explained(folder), self.locked(model):
             self.release(model, release_id)
-            before = self.channel(model, channel)
-            previous = before.previous if before.current == release_id else before.current
-            make_folder(folder)
-            write_small_file(folder / channel, f"{release_id}\n{previous or ''}\n")
+            write_channel(folder, channel, release_id)
 
     @property
     def evidence(self) -> EvidenceChain:
@@ -302,7 +297,7 @@ class ReleaseStore:
 
     def signature(self, release: Release) -> str | None:
         """The signature that came beside the release's artifact, as it was."""
-        return _text_of(self.folder(release.model) / "signatures" / release.release_id)
+        return read_small_file(self.folder(release.model) / "signatures" / release.release_id)
 
     def keep_signature(self, release: Release, signature: str | None) -> Path:
         """Keep a signature beside a release that is there; its path. The caller holds the lock."""
@@ -337,8 +332,8 @@ class ReleaseStore:
 
     def _read(self, model: str, release_id: str) -> Release:
         folder = self.folder(model)
-        text = _text_of(folder / "manifests" / release_id)
-        origin = _text_of(folder / "provenance" / f"{release_id}.json")
+        text = read_small_file(folder / "manifests" / release_id)
+        origin = read_small_file(folder / "provenance" / f"{release_id}.json")
         try:
             manifest = Manifest.parse(f"{text}\n")
             source = json.loads(origin or "")["artifact"]
@@ -398,15 +393,6 @@ def _identity(artifact: Artifact) -> str:
     """A file name for exactly this artifact; the date is left out, as a copy of a listing may round it."""
     identity = [artifact.uri, artifact.version_id, artifact.etag, artifact.size_bytes]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-
-
-def _text_of(path: Path) -> str | None:
-    """A small file's text without the newline at its end; None where there is none."""
-    with store_errors_explained(path):
-        try:
-            return path.read_bytes().decode(errors="replace").removesuffix("\n")
-        except FileNotFoundError:
-            return None
 
 
 def _is_as_it_was(path: Path, expected: ManifestFile) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hybrid_provider.artifacts.admission import Admission
 from hybrid_provider.artifacts.archive import Limits, unpack
 from hybrid_provider.artifacts.artifact import Artifact
+from hybrid_provider.artifacts.channels import CANDIDATE
 from hybrid_provider.artifacts.folder import FolderWriter, free_bytes, store_errors_explained
 from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
 from hybrid_provider.artifacts.origin import check_origin
@@ -28,7 +29,8 @@ from hybrid_provider.artifacts.reuse import (
     objects_read,
 )
 from hybrid_provider.artifacts.signature import MAX_SIGNATURE_BYTES
-from hybrid_provider.artifacts.transfer import Arrived, Download, Part, TransferPolicy, parts_of
+from hybrid_provider.artifacts.transfer import Arrived, Download, Part, parts_of
+from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.exceptions import (
     ArtifactChanged,
     ArtifactNotFound,
@@ -84,7 +86,7 @@ def sync(
     transfer: TransferPolicy | None = None,
     policy: ArtifactPolicy | None = None,
 ) -> SyncResult:
-    """Bring an artifact into the store; one that is there already is not read again.
+    """Bring an artifact into the store, as its ``candidate``; one that is there already is not read again.
 
     Args:
         access: The account that holds it.
@@ -126,6 +128,7 @@ def sync(
     if known is not None:
         admission.admit_known(known)
         release, reused_bytes = known, artifact.size_bytes
+    store.point(model, CANDIDATE, release.release_id)
     return SyncResult(
         release=release,
         seconds=time.monotonic() - begun,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
@@ -29,33 +29,12 @@ if TYPE_CHECKING:
 
     from hybrid_provider.artifacts.objects import Location, StoredObject
     from hybrid_provider.artifacts.reading import Access
+    from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 
 # Of one request's body, as it comes: small enough that a slow one is seen, large enough to cost nothing.
 _CHUNK_BYTES = 512 << 10
 _SECONDS_BETWEEN_LOOKS = 1.0
 _LANDING_AT_ONCE = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransferPolicy:
-    """How objects are read.
-
-    Attributes:
-        part_bytes: Size of one ranged request; S3's own guidance is 8 to 16 MB.
-        parts_in_flight: Requests at once, and parts in memory; 8 saturate a 10 Gbit/s link at S3's usual
-            85 to 90 MB/s per request, and hold 64 MiB.
-        attempts: Tries of one part before the transfer fails; AWS's SDKs use 3 to 5.
-        first_pause: Before the second try; doubles with each further one, with jitter.
-        part_timeout: For one request; 8 MiB in 5 minutes is 28 kB/s.
-        stall_timeout: Without a byte.
-    """
-
-    part_bytes: int = 8 << 20
-    parts_in_flight: int = 8
-    attempts: int = 5
-    first_pause: timedelta = timedelta(milliseconds=250)
-    part_timeout: timedelta = timedelta(minutes=5)
-    stall_timeout: timedelta = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +104,7 @@ class Download:
         self._pending: deque[Future[Arrived]] = deque()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="download", daemon=True)
+        self._pace = _Pace(policy.max_bytes_per_second)
         self._disk = ThreadPoolExecutor(_LANDING_AT_ONCE, thread_name_prefix="landing")
 
     def __enter__(self) -> Self:
@@ -188,8 +168,8 @@ class Download:
         return await self._read_in_time(part)
 
     async def _read_in_time(self, part: Part) -> Arrived:
-        """Read within ``part_timeout``: obstore takes up a broken body again while bytes trickle."""
-        seconds = self._policy.part_timeout.total_seconds()
+        """Read within the time for a request: obstore takes up a broken body again while bytes trickle."""
+        seconds = self._policy.request_timeout.total_seconds()
         try:
             async with asyncio.timeout(seconds):
                 return await self._read(part)
@@ -221,6 +201,7 @@ class Download:
                     chunks.append(memoryview(chunk))
                     size_bytes += len(chunk)
                     self._arrived_bytes += len(chunk)
+                    await self._pace.take(len(chunk))
             except BaseException:
                 self._arrived_bytes -= size_bytes
                 raise
@@ -230,6 +211,22 @@ class Download:
                 f"{item.location}: the store sent {size_bytes} bytes for the range {part.start} to {part.end}"
             )
         return Arrived(part, tuple(chunks))
+
+
+class _Pace:
+    """Spreads bytes over time, however many requests they come by."""
+
+    def __init__(self, bytes_per_second: int | None) -> None:
+        self._bytes_per_second = bytes_per_second
+        self._free_at = 0.0
+
+    async def take(self, size_bytes: int) -> None:
+        """Wait until so many more bytes may have come."""
+        if self._bytes_per_second is None:
+            return
+        now = time.monotonic()
+        self._free_at = max(now, self._free_at) + size_bytes / self._bytes_per_second
+        await asyncio.sleep(self._free_at - now)
 
 
 async def _cancel_all() -> None:

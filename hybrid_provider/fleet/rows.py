@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
-from hybrid_provider.rollout.result import FAILURES, RolloutState, TargetState
+from hybrid_provider.rollout.states import FAILURES, RolloutState, TargetState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +44,7 @@ _UNDER_WAY: Final = frozenset(
         TargetState.READY,
         TargetState.STAGING,
         TargetState.VERIFIED,
+        TargetState.DRAINING,
         TargetState.ACTIVATING,
         TargetState.PROBING,
         TargetState.SOAKING,

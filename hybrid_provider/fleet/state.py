@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from hybrid_provider.fleet.assets import model_asset
+from hybrid_provider.fleet.metrics import count_rollout
 from hybrid_provider.fleet.rows import (
     ROLLOUT_KEY,
     Change,
@@ -26,7 +27,7 @@ from hybrid_provider.fleet.rows import (
     host_row,
     is_end,
 )
-from hybrid_provider.rollout.result import RolloutState, TargetState
+from hybrid_provider.rollout.states import RolloutState, TargetState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -223,6 +224,7 @@ class FleetState:
 
     def ended(self, result: RolloutDict) -> None:
         """The rollout's end; where it ended otherwise than its journal said, this is right."""
+        count_rollout(self._row["kind"], result)
         self._row["state"] = result["state"]
         self._row["seconds"] = result["seconds"]
         self._row["waves"] = result["waves"]

@@ -12,7 +12,9 @@ HOST_KEY = "host/"
 ROLLOUT_KEY = "rollout"
 
 # In these a rollout is over; a state that is not among them is shown as running.
-ENDED = frozenset({"SUCCEEDED", "PAUSED", "FAILED", "ABORTED", "ROLLED_BACK", "ROLLBACK_PAUSED"})
+ENDED = frozenset(
+    {"SUCCEEDED", "PAUSED", "FAILED", "ABORTED", "SUPERSEDED", "ROLLED_BACK", "ROLLBACK_PAUSED"}
+)
 _SERVING = ("SUCCEEDED", "ALREADY_CURRENT")
 
 

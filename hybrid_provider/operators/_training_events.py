@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Lineage = OperatorLineage[Dataset, RunFacet]
 
 _SHORTEST_SECRET = 5
-BILLABLE_METRIC = "hybrid.training.billable_seconds"
+BILLABLE_METRIC = "hybrid.train.billable_seconds"
 
 
 def count_billed(context: Context, model_name: str, billable_seconds: int) -> None:

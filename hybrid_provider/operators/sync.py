@@ -15,6 +15,7 @@ from hybrid_provider.artifacts.retention import prune
 from hybrid_provider.artifacts.source import ArtifactSource
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import SyncResult, sync
+from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.hooks.aws import aws_access
 from hybrid_provider.hooks.objects import access_for
 from hybrid_provider.names import checked_name
@@ -49,6 +50,7 @@ class ModelArtifactSyncOperator(BaseOperator):
             :class:`~hybrid_provider.artifacts.policy.ArtifactPolicy`, or a mapping of its rules. Templated.
         keep_releases: How many of the newest releases stay after the sync; those that a channel names, that
             are pinned or read stay as well. None, the default, removes none.
+        max_bytes_per_second: Of the transfer, on average; None for as fast as it comes.
         limits: What an archive may unpack to; the defaults are those of
             :class:`~hybrid_provider.artifacts.archive.Limits`.
         aws_conn_id: As in the amazon provider.
@@ -82,6 +84,7 @@ class ModelArtifactSyncOperator(BaseOperator):
         expected_sha256: str | None = None,
         policy: object = None,
         keep_releases: int | None = None,
+        max_bytes_per_second: int | None = None,
         limits: Limits | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
@@ -98,6 +101,7 @@ class ModelArtifactSyncOperator(BaseOperator):
         self.expected_sha256 = expected_sha256
         self.policy = policy
         self.keep_releases = keep_releases
+        self.max_bytes_per_second = max_bytes_per_second
         self.limits = limits
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -129,6 +133,7 @@ class ModelArtifactSyncOperator(BaseOperator):
             expected_sha256=self.expected_sha256,
             created=source.created,
             limits=self.limits,
+            transfer=TransferPolicy(max_bytes_per_second=self.max_bytes_per_second),
             provenance={"training": source.training, "run": _run(context)},
             policy=policy,
         )

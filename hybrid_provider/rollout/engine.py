@@ -2,35 +2,40 @@
 
 The engine knows targets and probes by their protocols and time by the event loop's clock alone, so that a
 test drives it through years under a loop whose clock it owns.
+
+What a run knows it learns from the targets. To continue, whatever ended the run before (a pause, an abort, a
+bake that is waited for outside, a dead worker), run a rollout with the same id once more, and its ``age``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from hybrid_provider.rollout.member import Member
-from hybrid_provider.rollout.plan import count_of, plan_waves
-from hybrid_provider.rollout.policy import OnBreach
-from hybrid_provider.rollout.result import JournalEntry, RolloutResult, RolloutState, TargetState
+from hybrid_provider.rollout.operation import Operation, Request
+from hybrid_provider.rollout.plan import checked_fleet, count_of, lease_of, plan_waves
+from hybrid_provider.rollout.policy import OnBreach, Verify
+from hybrid_provider.rollout.result import Kind
+from hybrid_provider.rollout.states import SERVING, RolloutState, TargetState
 from hybrid_provider.targets.target import Order
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
-    from datetime import timedelta
+    from collections.abc import Callable, Collection, Sequence
 
     from hybrid_provider.artifacts.release import Release
     from hybrid_provider.rollout.policy import RolloutPolicy
     from hybrid_provider.rollout.probe import Probe
+    from hybrid_provider.rollout.result import JournalEntry, RolloutResult
     from hybrid_provider.targets.target import Target
 
-# Targets that are prepared or staged at once: more share one disk and one network card for no gain.
-_AT_ONCE: Final = 30
+_NONE = timedelta(0)
 
 
-class Rollout:
-    """One rollout; it runs once.
+class Rollout(Operation):
+    """One rollout; it may run again after each end that is not the last one.
 
     Args:
         release: What the fleet moves to.
@@ -39,6 +44,14 @@ class Rollout:
         policy: How the fleet moves.
         rollout_id: The same for all tries of one rollout, in the grammar of names.
         journal: Told of each transition.
+        skip: Names of targets that are left alone.
+        stop_after_canary: End as PAUSED, and ``planned``, once the canary is switched and baked.
+        bake_outside: Do not sit out the bake: end in BAKING, holding no lease, with ``bake_left`` in the
+            result. Whoever waits for that long runs it again, with its ``age``. To do so earlier does
+            no harm: it looks after the canary, and ends in BAKING again.
+        age: How long ago the first run of this rollout began; zero for the first run. In a later one a canary
+            that has the release and does not answer is not switched again but has failed its bake; and a
+            newer release that went live on a target since ends it: SUPERSEDED.
 
     Raises:
         ConfigurationError: There is no target, or one is there twice.
@@ -54,180 +67,174 @@ class Rollout:
         *,
         rollout_id: str,
         journal: Callable[[JournalEntry], None] | None = None,
+        skip: Collection[str] = (),
+        stop_after_canary: bool = False,
+        bake_outside: bool = False,
+        age: timedelta = _NONE,
     ) -> None:
-        self._release = release
-        self._policy = policy
-        self._journal = journal
-        self._aborted = False
-        self._began = 0.0
-        self._state = RolloutState.PENDING
-        self._waves = plan_waves([target.name for target in targets], policy.waves)
+        names = checked_fleet([target.name for target in targets], skip)
+        waves = plan_waves(names, policy.waves)
         order = Order(
             model=release.model,
             release=release,
             rollout=rollout_id,
             healthy_deadline=policy.healthy_deadline,
-            lease=_lease(policy, len(self._waves)),
+            lease=lease_of(policy, waves, count_of(policy.max_unavailable, len(names))),
             keep_releases=policy.keep_releases,
+            drain=policy.drain,
+            verify_all=policy.verify is Verify.ALL,
         )
-        self._members = {
-            target.name: Member(target, order, probe, policy, tell=self._tell, stopped=lambda: self._aborted)
-            for target in targets
-        }
-        self._lanes = count_of(policy.max_unavailable, len(targets))
+        super().__init__(targets, policy, order, kind=Kind.DEPLOY, waves=waves, skip=skip, journal=journal)
+        self._release = release
+        self._probe = probe
+        self._stop_after_canary = stop_after_canary
+        self._bake_outside = bake_outside
+        self._age = age
+        self._first: float | None = None
+        self._planned = False
+        self._left = _NONE
 
-    @property
-    def waves(self) -> tuple[tuple[str, ...], ...]:
-        """The names of the targets, wave by wave."""
-        return self._waves
-
-    def abort(self) -> None:
-        """Begin nothing more; what is being switched goes back. May be called from a signal handler."""
-        self._aborted = True
+    def roll_back(self) -> None:
+        """Begin nothing more, and take back what was switched, of this run and of those it continues."""
+        self._ask(Request.ROLL_BACK)
 
     async def run(self) -> RolloutResult:
         """Move the fleet; a target's failure is in the result and never raised."""
-        self._began = asyncio.get_running_loop().time()
-        try:
-            await self._move()
-        finally:
-            await self._each(self._members.values(), Member.finish)
-        return self._result()
+        now = asyncio.get_running_loop().time()
+        if self._first is not None:
+            self._age += timedelta(seconds=max(now - self._first, 1))
+        self._first, self._planned, self._left = now, False, _NONE
+        return await super().run()
+
+    def result(self) -> RolloutResult:
+        """Where it is, or how it came out."""
+        return replace(super().result(), planned=self._planned, bake_left=self._left)
+
+    def _member(self, target: Target, gate: asyncio.Semaphore) -> Member:
+        member = Member(target, self._order, self._probe, self._policy, tell=self._tell, gate=gate)
+        member.baking = bool(self._age) and target.name in self._waves[0]
+        return member
 
     async def _move(self) -> None:
-        self._enter(RolloutState.PREFLIGHT)
-        await self._each(self._members.values(), Member.prepare)
+        await self._prepare()
+        if newer := await self._newer():
+            self._enter(RolloutState.SUPERSEDED, newer)
+            return
         if self._going():
             self._enter(RolloutState.STAGING)
-            await self._each(self._in_state(TargetState.READY), Member.stage)
+            await self._each(self._in_state(TargetState.READY), self._stage)
         if not self._going():
-            self._enter(
-                RolloutState.ABORTED if self._aborted else RolloutState.FAILED, "nothing was switched"
-            )
+            await self._end_early(switched=False)
             return
         for number, wave in enumerate(self._waves):
             await self._switch(number, [self._members[name] for name in wave])
-            if not self._going() or any(self._in_state(TargetState.VERIFIED, wave)):
-                await self._breach()
+            if self._left or self._planned:
                 return
-        served = [*self._in_state(TargetState.SUCCEEDED), *self._in_state(TargetState.ALREADY_CURRENT)]
-        self._enter(RolloutState.SUCCEEDED if served else RolloutState.FAILED)
+            if not self._going() or any(self._members[name].state is TargetState.VERIFIED for name in wave):
+                await self._end_early(switched=True)
+                return
+        self._enter(RolloutState.SUCCEEDED if self._served else RolloutState.FAILED)
+
+    async def _newer(self) -> str | None:
+        """Why this rollout, which was begun before, is out of date; ids of releases sort by their time."""
+        for member in self._members.values() if self._age else ():
+            found = member.readiness
+            if found.current is None or found.current <= self._release.release_id or found.live > self._age:
+                continue
+            # What this rollout itself went back to is newly live as well.
+            if await member.owner() != self._order.rollout:
+                return f"{found.current}, which is newer, went live on {member.name} since this began"
+        return None
+
+    async def _stage(self, member: Member) -> None:
+        if self._going():
+            await member.stage()
 
     async def _switch(self, number: int, wave: Sequence[Member]) -> None:
         waiting = [member for member in wave if member.state is TargetState.VERIFIED]
         if waiting:
             state = RolloutState.WAVE if number else RolloutState.CANARY
-            self._enter(state, f"{number + 1} of {len(self._waves)}: {', '.join(m.name for m in waiting)}")
-            await self._in_lanes(waiting, Member.switch, go_on=self._going)
-        if number == 0 and self._going() and any(self._in_state(TargetState.VERIFIED)):
+            names = ", ".join(member.name for member in waiting)
+            self._enter(state, f"{number + 1} of {len(self._waves)}: {names}")
+            await self._in_lanes(waiting, lambda member: member.switch(), self._going)
+        if number == 0 and self._going():
             await self._bake(wave)
 
     async def _bake(self, canary: Sequence[Member]) -> None:
-        """Watch the canary; a retry watches one that an earlier try switched for what is left of the bake."""
-        baking = {member: self._bake_left(member) for member in canary}
-        baking = {member: left for member, left in baking.items() if left.total_seconds() > 0}
-        if not baking:
+        """Watch the canary; a later run watches one that an earlier run switched for what is left of it."""
+        others = bool(self._in_state(TargetState.VERIFIED))
+        sick = {member: member.sick for member in canary if member.sick}
+        baking = {member: self._bake_left(member) for member in canary if others and not member.sick}
+        baking = {member: left for member, left in baking.items() if left}
+        if baking or sick:
+            await self._watch(baking, sick)
+        if others and self._stop_after_canary and self._going() and not self._left:
+            self._planned = True
+            self._enter(RolloutState.PAUSED, "the canary is switched and baked; run again to go on")
+
+    async def _watch(self, baking: dict[Member, timedelta], sick: dict[Member, str]) -> None:
+        left = max(baking.values(), default=_NONE)
+        outside = self._bake_outside and not sick
+        self._enter(RolloutState.BAKING, f"{left.total_seconds():g} s{' outside' if outside else ''}")
+        if outside:
+            self._left = left
             return
-        self._enter(RolloutState.BAKING, f"{max(baking.values()).total_seconds():g} s")
-        reasons = await asyncio.gather(*(member.watch(left) for member, left in baking.items()))
-        for member, reason in zip(baking, reasons, strict=True):
-            if reason is not None:
-                await member.go_back(reason)
+        reasons = await asyncio.gather(*(member.watch(left, self._going) for member, left in baking.items()))
+        sick |= {member: why for member, why in zip(baking, reasons, strict=True) if why is not None}
+        await self._in_lanes(list(sick), lambda member: member.go_back(sick[member]), lambda: True)
 
     def _bake_left(self, member: Member) -> timedelta:
-        bake_time = self._policy.bake_time
         if member.state is TargetState.SUCCEEDED:
-            return bake_time
+            return self._policy.bake_time
         if member.state is TargetState.ALREADY_CURRENT:
-            return max(bake_time - member.readiness.live, bake_time * 0)
-        return bake_time * 0
+            return max(self._policy.bake_time - member.readiness.live, _NONE)
+        return _NONE
 
-    async def _breach(self) -> None:
-        if self._aborted:
-            self._enter(RolloutState.ABORTED)
+    async def _end_early(self, *, switched: bool) -> None:
+        """The end that was asked for, or that failures call for."""
+        if self._outrun:
+            self._enter(RolloutState.SUPERSEDED, self._outrun)
             return
-        failures = sum(member.failed for member in self._members.values())
-        detail = f"{failures} failed, {self._policy.max_failures} may"
-        if self._policy.on_breach is OnBreach.PAUSE:
+        match self._request:
+            case Request.ROLL_BACK:
+                self._request = None
+                await self._roll_back("as asked")
+            case Request.ABORT:
+                self._enter(RolloutState.ABORTED, "" if switched else "nothing was switched")
+            case Request.SUPERSEDE:
+                self._enter(RolloutState.SUPERSEDED, "as asked")
+            case Request.PAUSE:
+                self._enter(RolloutState.PAUSED, "as asked")
+            case None:
+                await self._breach(switched=switched)
+
+    async def _breach(self, *, switched: bool) -> None:
+        blocked = [member.name for member in self._in_state(TargetState.VERIFIED)]
+        detail = f"{self._failures} failed, {self._policy.max_failures} may"
+        if self._failures <= self._policy.max_failures:
+            detail = f"no more may be down: left as they are {', '.join(blocked)}"
+        if not switched:
+            self._enter(RolloutState.FAILED, "nothing was switched")
+        elif self._policy.on_breach is OnBreach.PAUSE:
             self._enter(RolloutState.PAUSED, detail)
-            return
-        self._enter(RolloutState.ROLLING_BACK, detail)
-        await self._roll_back()
+        else:
+            await self._roll_back(detail)
 
-    async def _roll_back(self) -> None:
+    async def _roll_back(self, detail: str) -> None:
         """Take back what was switched; a target without an earlier release keeps the one it proved."""
-        switched = [m for m in self._in_state(TargetState.SUCCEEDED) if m.readiness.current is not None]
-
-        async def back(member: Member) -> None:
-            await member.go_back("the fleet was rolled back")
+        self._enter(RolloutState.ROLLING_BACK, detail)
+        taken = SERVING if self._age else {TargetState.SUCCEEDED}
+        switched = [member for member in self._in_state(*taken) if member.origin is not None]
 
         def well() -> bool:
-            return not self._aborted and not any(m.state is TargetState.REVERT_FAILED for m in switched)
+            return self._request is None and not any(member.down for member in switched)
 
-        await self._in_lanes(switched, back, go_on=well)
+        await self._in_lanes(switched, lambda member: member.go_back("the fleet was rolled back"), well)
+        if self._outrun:
+            self._enter(RolloutState.SUPERSEDED, self._outrun)
+            return
         done = all(member.state is TargetState.REVERTED for member in switched)
         self._enter(RolloutState.ROLLED_BACK if done else RolloutState.ROLLBACK_PAUSED)
 
-    async def _in_lanes(
-        self, members: Sequence[Member], move: Callable[[Member], Awaitable[None]], go_on: Callable[[], bool]
-    ) -> None:
-        """Move members, as many at once as may be down; one that could not go back keeps its lane."""
-        waiting = deque(members)
-        down = len(list(self._in_state(TargetState.REVERT_FAILED)))
-
-        async def lane() -> None:
-            while waiting and go_on():
-                member = waiting.popleft()
-                await move(member)
-                if member.state is TargetState.REVERT_FAILED:
-                    return
-
-        await asyncio.gather(*(lane() for _ in range(min(self._lanes - down, len(members)))))
-
-    async def _each(self, members: Iterable[Member], step: Callable[[Member], Awaitable[None]]) -> None:
-        gate = asyncio.Semaphore(_AT_ONCE)
-
-        async def one(member: Member) -> None:
-            async with gate:
-                await step(member)
-
-        await asyncio.gather(*map(one, list(members)))
-
     def _going(self) -> bool:
-        failures = sum(member.failed for member in self._members.values())
-        return not self._aborted and failures <= self._policy.max_failures
-
-    def _in_state(self, state: TargetState, names: Iterable[str] | None = None) -> Iterable[Member]:
-        chosen = self._members if names is None else names
-        return [self._members[name] for name in chosen if self._members[name].state is state]
-
-    def _result(self) -> RolloutResult:
-        unchanged = self._state is RolloutState.FAILED
-        errors = [member.error for member in self._members.values() if member.error is not None]
-        return RolloutResult(
-            model=self._release.model,
-            release_id=self._release.release_id,
-            digest=self._release.digest,
-            state=self._state,
-            targets=tuple(member.result() for member in self._members.values()),
-            waves=self._waves,
-            seconds=asyncio.get_running_loop().time() - self._began,
-            retryable=unchanged and bool(errors) and all(error.retryable for error in errors),
-        )
-
-    def _enter(self, state: RolloutState, detail: str = "") -> None:
-        self._state = state
-        self._write(None, state, detail)
-
-    def _tell(self, target: str, state: TargetState, detail: str) -> None:
-        self._write(target, state, detail)
-
-    def _write(self, target: str | None, state: RolloutState | TargetState, detail: str) -> None:
-        if self._journal is not None:
-            seconds = asyncio.get_running_loop().time() - self._began
-            self._journal(JournalEntry(seconds=seconds, target=target, state=state, detail=detail))
-
-
-def _lease(policy: RolloutPolicy, waves: int) -> timedelta:
-    """Long enough for a rollout in which each wave needs its healthy deadline once."""
-    return policy.progress_deadline + policy.bake_time + waves * policy.healthy_deadline
+        return not self._outrun and self._request is None and self._failures <= self._policy.max_failures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING
 from hybrid_provider.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+    from datetime import timedelta
 
-    from hybrid_provider.rollout.policy import Share
+    from hybrid_provider.rollout.policy import RolloutPolicy, Share
 
 
 def count_of(share: Share, fleet_size: int) -> int:
@@ -21,16 +23,28 @@ def count_of(share: Share, fleet_size: int) -> int:
     return max(1, fleet_size * int(share.removesuffix("%")) // 100)
 
 
-def plan_waves(names: Sequence[str], waves: Sequence[Share]) -> tuple[tuple[str, ...], ...]:
-    """Split the fleet, in its order, into waves; the last size repeats until all targets have one.
+def checked_fleet(names: Sequence[str], skip: Collection[str] = ()) -> tuple[str, ...]:
+    """The targets that take part, in the order of the fleet.
 
     Raises:
-        ConfigurationError: There is no target, or one is there twice.
+        ConfigurationError: There is none, one is there twice, or one that is to be skipped is not there; all
+            of it in one message.
     """
-    if not names:
-        raise ConfigurationError("the fleet has no targets; give at least one")
+    faults = []
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ConfigurationError(f"targets are in the fleet twice: {', '.join(twice)}; name each once")
+        faults.append(f"targets are in the fleet twice: {', '.join(twice)}; name each once")
+    if unknown := sorted(set(skip) - set(names)):
+        faults.append(f"to be skipped, but not in the fleet: {', '.join(unknown)}")
+    chosen = tuple(name for name in names if name not in skip)
+    if not chosen:
+        faults.append("the fleet has no targets; give at least one that is not skipped")
+    if faults:
+        raise ConfigurationError("; ".join(faults))
+    return chosen
+
+
+def plan_waves(names: Sequence[str], waves: Sequence[Share]) -> tuple[tuple[str, ...], ...]:
+    """Split the fleet, in its order, into waves; the last size repeats until all targets have one."""
     planned = []
     start = 0
     for share in chain(waves, repeat(waves[-1])):
@@ -40,3 +54,14 @@ def plan_waves(names: Sequence[str], waves: Sequence[Share]) -> tuple[tuple[str,
         planned.append(tuple(names[start : start + size]))
         start += size
     return tuple(planned)
+
+
+def lease_of(policy: RolloutPolicy, waves: Sequence[Sequence[str]], lanes: int) -> timedelta:
+    """How long a target stays reserved for a rollout of which nothing more is heard.
+
+    Long enough for one in which each target needs its healthy deadline; a retry of it takes over its own
+    leases at once, and only another rollout waits for them.
+    """
+    rounds = sum(math.ceil(len(wave) / lanes) for wave in waves)
+    switch = policy.drain + policy.healthy_deadline
+    return policy.progress_deadline + policy.bake_time + rounds * switch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,8 +11,11 @@ from enum import StrEnum
 from typing import Final
 
 from hybrid_provider.exceptions import ConfigurationError
+from hybrid_provider.rollout.states import DEADLINES, TargetState
 
 _PERCENT: Final = re.compile(r"([1-9][0-9]?|100)%")
+
+_WHOLE: Final = 100
 
 # A number of targets, or a share of the fleet such as "25%".
 Share = int | str
@@ -24,6 +28,20 @@ class OnBreach(StrEnum):
     ROLLBACK = "rollback"
 
 
+class OnUnreachable(StrEnum):
+    """What a target is that cannot be reached before anything was switched there."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+class Verify(StrEnum):
+    """Which files of a release are hashed on a target before it goes live there."""
+
+    CHANGED = "changed"
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutPolicy:
     """How a fleet moves to a release.
@@ -34,34 +52,54 @@ class RolloutPolicy:
         waves: Sizes of the waves, one after the other; the last one repeats until the fleet is through. The
             first is the canary. One target, then a quarter, then the rest, as in Ansible's ``serial``.
         max_unavailable: How many targets may be in a switch at once. 25%, as Kubernetes and Argo.
-        max_failures: How many targets may fail before the fleet stops, over all waves; a target that cannot
-            be reached has failed. 0, as Swarm and Argo.
+        max_failures: How many targets may fail before the fleet stops, over all waves. 0, as Swarm and Argo.
+        unreachable: Whether a target that cannot be reached, before anything was switched there, has failed
+            or is skipped. It has failed: what cannot be reached cannot be known to be well.
         bake_time: How long the canary is watched before the next wave. 60 s, as Flagger.
         min_healthy_time: For how long without a gap a target must answer well. 10 s, as Nomad.
         healthy_deadline: By when it must have done so; otherwise it goes back. 300 s, as Nomad.
         progress_deadline: How long a target may be without any progress in another state. 600 s, as Nomad.
         probe_interval: Between two probes of a target. 1 s, as kamal-proxy.
         probe_timeout: For one probe. 5 s, as kamal-proxy.
+        drain: How long what a target is doing may take to end before it is switched. 30 s, as Kamal.
         on_breach: Leave the fleet as it is, or take the switched targets back. Pause, as Swarm and hawkBit.
         keep_releases: How many of the newest releases stay on a target, besides the live and the previous
             one. 5, as Capistrano and Kamal.
+        lock_wait: How long to wait for another rollout to leave the targets. 900 s, as Kamal.
+        lock_poll: How long between two looks whether it has. 15 s.
+        transfer_retries: How often a transfer goes on after its connection was lost. 10, as Greengrass and
+            Mender.
+        connects: How many targets are prepared, staged or left at once. 30, as Kamal.
+        verify: Hash the files that a target's own record does not show untouched since they were verified,
+            or all of them.
     """
 
     waves: tuple[Share, ...] = (1, "25%", "100%")
     max_unavailable: Share = "25%"
     max_failures: int = 0
+    unreachable: OnUnreachable = OnUnreachable.FAIL
     bake_time: timedelta = timedelta(seconds=60)
     min_healthy_time: timedelta = timedelta(seconds=10)
     healthy_deadline: timedelta = timedelta(seconds=300)
     progress_deadline: timedelta = timedelta(seconds=600)
     probe_interval: timedelta = timedelta(seconds=1)
     probe_timeout: timedelta = timedelta(seconds=5)
+    drain: timedelta = timedelta(seconds=30)
     on_breach: OnBreach = OnBreach.PAUSE
     keep_releases: int = 5
+    lock_wait: timedelta = timedelta(seconds=900)
+    lock_poll: timedelta = timedelta(seconds=15)
+    transfer_retries: int = 10
+    connects: int = 30
+    verify: Verify = Verify.CHANGED
 
     def __post_init__(self) -> None:
         if faults := _faults(self):
             raise ConfigurationError(f"rollout policy: {'; '.join(faults)}")
+
+    def deadline_of(self, state: TargetState) -> timedelta:
+        """How long a target may be in a state; see :data:`~hybrid_provider.rollout.states.DEADLINES`."""
+        return sum((getattr(self, name) for name in DEADLINES[state]), timedelta(0))
 
     @classmethod
     def of(cls, settings: RolloutPolicy | Mapping[str, object] | None) -> RolloutPolicy:
@@ -90,14 +128,30 @@ _DURATIONS: Final = frozenset(
 )
 
 
+# Settings that take one of a few words.
+_WORDS: Final[Mapping[str, type[StrEnum]]] = {
+    "on_breach": OnBreach,
+    "unreachable": OnUnreachable,
+    "verify": Verify,
+}
+# Numbers, and the least that each may be.
+_COUNTS: Final[Mapping[str, int]] = {
+    "max_failures": 0,
+    "keep_releases": 1,
+    "transfer_retries": 0,
+    "connects": 1,
+}
+_MAY_BE_ZERO: Final = frozenset({"bake_time", "min_healthy_time", "drain", "lock_wait"})
+
+
 def _plain(name: str, value: object) -> object:
     """A value of JSON as the dataclass has it; what does not fit is left for the check to name."""
     if name in _DURATIONS and isinstance(value, int | float) and not isinstance(value, bool):
         return timedelta(seconds=value)
     if name == "waves" and isinstance(value, list):
         return tuple(value)
-    if name == "on_breach" and value in set(OnBreach):
-        return OnBreach(str(value))
+    if name in _WORDS and isinstance(value, str) and value in set(_WORDS[name]):
+        return _WORDS[name](value)
     return value
 
 
@@ -110,23 +164,43 @@ def _is_share(value: object) -> bool:
 
 
 def _faults(policy: RolloutPolicy) -> list[str]:
-    return [*_count_faults(policy), *(_duration_faults(policy) or _order_faults(policy))]
+    return [
+        *_wave_faults(policy.waves),
+        *_count_faults(policy),
+        *_word_faults(policy),
+        *(_duration_faults(policy) or _order_faults(policy)),
+    ]
+
+
+def _wave_faults(waves: object) -> list[str]:
+    if not isinstance(waves, tuple) or not waves or not all(map(_is_share, waves)):
+        return [f"waves {waves!r}: give numbers from 1 or shares such as '25%'"]
+    if "100%" in waves[:-1]:
+        return [f"waves {waves!r}: nothing is left after 100%; make it the last one"]
+    # A last 100% is whatever is left.
+    shares = [int(share[:-1]) for share in waves if isinstance(share, str) and share != "100%"]
+    if sum(shares) > _WHOLE:
+        return [f"waves {waves!r} add up to {sum(shares)}%; a share is one of the whole fleet"]
+    return []
 
 
 def _count_faults(policy: RolloutPolicy) -> list[str]:
     faults = []
-    if not isinstance(policy.waves, tuple) or not policy.waves or not all(map(_is_share, policy.waves)):
-        faults.append(f"waves {policy.waves!r}: give numbers from 1 or shares such as '25%'")
     if not _is_share(policy.max_unavailable):
         faults.append(
             f"max_unavailable {policy.max_unavailable!r}: give a number from 1 or a share such as '25%'"
         )
-    if not _is_count(policy.max_failures, 0):
-        faults.append(f"max_failures {policy.max_failures!r}: give a number from 0")
-    if not _is_count(policy.keep_releases, 1):
-        faults.append(f"keep_releases {policy.keep_releases!r}: give a number from 1")
-    if policy.on_breach not in set(OnBreach):
-        faults.append(f"on_breach {policy.on_breach!r}: give 'pause' or 'rollback'")
+    for name, least in _COUNTS.items():
+        if not _is_count(value := getattr(policy, name), least):
+            faults.append(f"{name} {value!r}: give a number from {least}")
+    return faults
+
+
+def _word_faults(policy: RolloutPolicy) -> list[str]:
+    faults = []
+    for name, words in _WORDS.items():
+        if (value := getattr(policy, name)) not in set(words):
+            faults.append(f"{name} {value!r}: give {' or '.join(map(repr, map(str, words)))}")
     return faults
 
 
@@ -134,22 +208,33 @@ def _duration_faults(policy: RolloutPolicy) -> list[str]:
     faults = []
     for name in sorted(_DURATIONS):
         value = getattr(policy, name)
-        may_be_zero = name in {"bake_time", "min_healthy_time"}
+        may_be_zero = name in _MAY_BE_ZERO
         if not isinstance(value, timedelta) or value < timedelta(0) or not (value or may_be_zero):
             faults.append(f"{name} {value!r}: give a timedelta{' from 0' if may_be_zero else ' above 0'}")
     return faults
 
 
 def _order_faults(policy: RolloutPolicy) -> list[str]:
+    """Durations that are each possible, and not together."""
     faults = []
-    if policy.min_healthy_time + policy.probe_timeout >= policy.healthy_deadline:
+    # What is healthy is seen at a probe only, so the least time is whole intervals.
+    soak = math.ceil(policy.min_healthy_time / policy.probe_interval) * policy.probe_interval
+    if soak + policy.probe_timeout >= policy.healthy_deadline:
         faults.append(
             f"healthy_deadline {policy.healthy_deadline} leaves no time for min_healthy_time "
-            f"{policy.min_healthy_time} after a probe of {policy.probe_timeout}"
+            f"{policy.min_healthy_time}, seen each {policy.probe_interval}, after a probe of "
+            f"{policy.probe_timeout}: no probe could ever pass"
         )
     if policy.progress_deadline < policy.healthy_deadline:
         faults.append(
             f"progress_deadline {policy.progress_deadline} is before "
             f"healthy_deadline {policy.healthy_deadline}"
         )
+    if timedelta(0) < policy.bake_time < policy.probe_interval:
+        faults.append(
+            f"bake_time {policy.bake_time} is over before a second probe, after probe_interval "
+            f"{policy.probe_interval}, could find anything; give more, or 0"
+        )
+    if timedelta(0) < policy.lock_wait < policy.lock_poll:
+        faults.append(f"lock_wait {policy.lock_wait} is over before the first lock_poll {policy.lock_poll}")
     return faults

@@ -1,71 +1,34 @@
-"""The states of a rollout and its targets, and what is told about them."""
+"""What is told about a rollout: its journal while it runs, and how it came out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
-from typing import Final, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from hybrid_provider.exceptions import RolloutError, RolloutPostponed
+from hybrid_provider.rollout.states import FAILURES, SERVING, RolloutState, TargetState
+
+if TYPE_CHECKING:
+    from hybrid_provider.rollout.probe import Answer
 
 
-class RolloutState(StrEnum):
-    """Where a rollout is; the last six are ends."""
+class Kind(StrEnum):
+    """What moves the fleet."""
 
-    PENDING = "PENDING"
-    PREFLIGHT = "PREFLIGHT"
-    STAGING = "STAGING"
-    CANARY = "CANARY"
-    BAKING = "BAKING"
-    WAVE = "WAVE"
-    ROLLING_BACK = "ROLLING_BACK"
-    SUCCEEDED = "SUCCEEDED"
-    PAUSED = "PAUSED"
-    FAILED = "FAILED"
-    ABORTED = "ABORTED"
-    ROLLED_BACK = "ROLLED_BACK"
-    ROLLBACK_PAUSED = "ROLLBACK_PAUSED"
+    DEPLOY = "deploy"
+    ROLLBACK = "rollback"
 
 
-class TargetState(StrEnum):
-    """Where one target is; from SUCCEEDED on they are ends."""
-
-    PENDING = "PENDING"
-    PREFLIGHT = "PREFLIGHT"
-    READY = "READY"
-    STAGING = "STAGING"
-    VERIFIED = "VERIFIED"
-    ACTIVATING = "ACTIVATING"
-    PROBING = "PROBING"
-    SOAKING = "SOAKING"
-    REVERTING = "REVERTING"
-    SUCCEEDED = "SUCCEEDED"
-    ALREADY_CURRENT = "ALREADY_CURRENT"
-    UNREACHABLE = "UNREACHABLE"
-    LOCKED = "LOCKED"
-    FAILED_NO_CHANGE = "FAILED_NO_CHANGE"
-    REVERTED = "REVERTED"
-    REVERT_FAILED = "REVERT_FAILED"
-
-
-FAILURES: Final = frozenset(
-    {
-        TargetState.UNREACHABLE,
-        TargetState.LOCKED,
-        TargetState.FAILED_NO_CHANGE,
-        TargetState.REVERTED,
-        TargetState.REVERT_FAILED,
-    }
-)
-
-
-_SERVING: Final = frozenset({TargetState.SUCCEEDED, TargetState.ALREADY_CURRENT})
+_WORDS: Final = {Kind.DEPLOY: "rollout", Kind.ROLLBACK: "rollback"}
 _SWITCHED: Final = frozenset({TargetState.SUCCEEDED, TargetState.REVERTED, TargetState.REVERT_FAILED})
 _REMEDIES: Final = {
     RolloutState.FAILED: "correct what is below and clear the task",
     RolloutState.PAUSED: "the others are as they were; correct what is below and clear the task, which "
-    "continues, or deploy the release before",
+    "continues, or roll back",
     RolloutState.ABORTED: "it was stopped; clear the task to continue",
+    RolloutState.SUPERSEDED: "a newer rollout has the fleet; there is nothing to do here",
     RolloutState.ROLLED_BACK: "the fleet is back on what it served before; correct what is below",
     RolloutState.ROLLBACK_PAUSED: "going back failed as well, and nothing more is tried; see below",
 }
@@ -98,7 +61,7 @@ class TargetDict(TypedDict):
     name: str
     state: str
     from_release: str | None
-    to_release: str
+    to_release: str | None
     seconds: float
     bytes_sent: int
     bytes_linked: int
@@ -109,8 +72,8 @@ class RolloutDict(TypedDict):
     """A :class:`RolloutResult` as an XCom."""
 
     model: str
-    release_id: str
-    digest: str
+    release_id: str | None
+    digest: str | None
     state: str
     targets: list[TargetDict]
     waves: list[list[str]]
@@ -124,22 +87,33 @@ class TargetResult:
     Attributes:
         name: The target's name.
         state: Its last state.
-        from_release: What was live before, None if nothing was.
-        to_release: The release of the rollout; it is live only in SUCCEEDED and ALREADY_CURRENT.
+        from_release: What was live before, None if nothing was or nobody could ask.
+        to_release: The release of the rollout, or of a rollback on this target, None where it has none to go
+            to; it is live only in SUCCEEDED and ALREADY_CURRENT.
         seconds: Spent on this target.
         bytes_sent: Of the release's files that travelled.
         bytes_linked: Of those that were on the target already, in the release before.
         error: Why it failed, None if it did not.
+        live: What is live now, None if nothing is or if that is not known.
+        previous: What was proved there before the release that was live when the rollout began.
+        pinned: The release that somebody pinned it to.
+        group: Its site or rack.
+        probe: The last answer of the probe, None if it was not asked.
     """
 
     name: str
     state: TargetState
     from_release: str | None
-    to_release: str
+    to_release: str | None
     seconds: float
     bytes_sent: int
     bytes_linked: int
     error: str | None
+    live: str | None = None
+    previous: str | None = None
+    pinned: str | None = None
+    group: str | None = None
+    probe: Answer | None = None
 
     def to_dict(self) -> TargetDict:
         """The result as plain values."""
@@ -157,16 +131,49 @@ class TargetResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutResult:
-    """How a rollout came out."""
+    """How a rollout came out, or where it is.
 
+    Attributes:
+        kind: What moved the fleet.
+        rollout: The rollout's id.
+        model: The model's name.
+        release_id: The release; None for a rollback, in which each target has its own.
+        digest: The release's digest; likewise.
+        state: The rollout's state.
+        targets: One for each target, in the order of the fleet.
+        waves: The names of the targets of each wave.
+        seconds: Since it began.
+        retryable: Nothing was switched, for reasons that may pass by themselves.
+        planned: It is PAUSED where ``stop_after`` asked for it: the canary is switched and baked.
+        bake_left: In BAKING, for how long the canary still bakes; then run the same rollout again.
+        detail: What the rollout's last transition says.
+    """
+
+    kind: Kind
+    rollout: str
     model: str
-    release_id: str
-    digest: str
+    release_id: str | None
+    digest: str | None
     state: RolloutState
     targets: tuple[TargetResult, ...]
     waves: tuple[tuple[str, ...], ...]
     seconds: float
-    retryable: bool
+    retryable: bool = False
+    planned: bool = False
+    bake_left: timedelta = timedelta(0)
+    detail: str = ""
+
+    @property
+    def failures(self) -> int:
+        """How many targets count against the failure budget."""
+        return sum(target.state in FAILURES for target in self.targets)
+
+    @property
+    def well(self) -> bool:
+        """Whether it is where it was asked to go: there is nothing for a person to correct."""
+        if self.kind is Kind.ROLLBACK:
+            return self.state is RolloutState.ROLLED_BACK
+        return self.planned or self.state in {RolloutState.SUCCEEDED, RolloutState.BAKING}
 
     def to_dict(self) -> RolloutDict:
         """The result as an XCom."""
@@ -181,21 +188,23 @@ class RolloutResult:
         }
 
     def raise_unless_succeeded(self) -> None:
-        """Explain any other end.
+        """Explain any end that is not :attr:`well`.
 
         Raises:
             RolloutPostponed: Nothing was switched, for reasons that may pass by themselves.
             RolloutError: Any other end; the message lists each target that failed, and what to do.
         """
-        if self.state is RolloutState.SUCCEEDED:
+        if self.well:
             return
-        serving = sum(target.state in _SERVING for target in self.targets)
+        serving = sum(target.state in SERVING for target in self.targets)
         switched = any(target.state in _SWITCHED for target in self.targets)
         remedy = f"{'' if switched else 'nothing was switched; '}{_REMEDIES[self.state]}"
         kind = RolloutPostponed if self.retryable else RolloutError
+        what = f"{self.model} {self.release_id or ''}".rstrip()
+        done = "went back" if self.kind is Kind.ROLLBACK else "serve it"
         raise kind(
-            f"rollout of {self.model} {self.release_id} ended as {self.state}: {serving} of "
-            f"{len(self.targets)} targets serve it; {remedy}\n{self.reasons()}".rstrip()
+            f"{_WORDS[self.kind]} of {what} ended as {self.state}: {serving} of "
+            f"{len(self.targets)} targets {done}; {remedy}\n{self.reasons()}".rstrip()
         )
 
     def table(self) -> str:
@@ -219,7 +228,7 @@ def _row(target: TargetResult) -> tuple[str, ...]:
         target.name,
         target.state.value,
         target.from_release or "-",
-        target.to_release,
+        target.to_release or "-",
         f"{target.seconds:.1f}",
         f"{target.bytes_sent:,} B",
         f"{target.bytes_linked:,} B",

@@ -89,6 +89,7 @@ class JobStatus:
         billed: Per instance; None until the cloud knows it.
         trained: Wall-clock time on the instances; with spot more than ``billed``.
         spot: Whether it runs on spare capacity.
+        inputs: The URIs of the data that it was given.
     """
 
     state: JobState
@@ -104,6 +105,7 @@ class JobStatus:
     billed: timedelta | None = None
     trained: timedelta | None = None
     spot: bool = False
+    inputs: tuple[str, ...] = ()
 
     @property
     def billable_seconds(self) -> int:

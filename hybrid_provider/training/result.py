@@ -42,6 +42,7 @@ class TrainingDict(TypedDict):
     status: str
     artifact: ArtifactDict | None
     metrics: dict[str, float]
+    inputs: list[str]
     billable_seconds: int
     started: str | None
     ended: str | None
@@ -104,6 +105,7 @@ def training_dict(
         "status": str(status.state),
         "artifact": None if artifact is None else artifact.to_dict(),
         "metrics": metrics or {},
+        "inputs": list(status.inputs),
         "billable_seconds": status.billable_seconds,
         "started": _iso(status.started),
         "ended": _iso(status.ended),

@@ -12,7 +12,7 @@ from pathlib import Path
 from hybrid_provider.artifacts.artifact import Artifact
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
-from hybrid_provider.artifacts.transfer import TransferPolicy
+from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from tests.integration.s3bucket import access_to
 
 NOTICED = threading.Event()

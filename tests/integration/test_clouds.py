@@ -23,7 +23,7 @@ from hybrid_provider.artifacts.objects import Location
 from hybrid_provider.artifacts.reading import describe
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
-from hybrid_provider.artifacts.transfer import TransferPolicy
+from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.exceptions import (
     ArtifactChanged,
     ArtifactNotFound,

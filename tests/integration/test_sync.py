@@ -15,7 +15,7 @@ from hybrid_provider.artifacts.archive import Limits
 from hybrid_provider.artifacts.s3 import describe
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
-from hybrid_provider.artifacts.transfer import TransferPolicy
+from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.exceptions import ArtifactChanged, ArtifactNotFound, ArtifactRefused, ConfigurationError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def test_an_archive_becomes_a_release_of_its_files(bucket: Bucket, store, suffix
     result = sync(bucket.access, bucket.uri(f"archive/model.{suffix}"), "digits", store, transfer=SMALL_PARTS)
     assert files_of(result.release.path) == FILES
     assert store.verify(result.release) == ()
-    assert store.release("digits", "latest") == result.release
+    assert store.release("digits", "latest") == store.release("digits", "candidate") == result.release
 
 
 def test_the_same_files_have_the_same_release_however_they_were_packed(bucket: Bucket, store):
@@ -203,3 +203,23 @@ def test_a_key_that_is_no_plain_path_is_a_mistake_with_a_remedy(bucket: Bucket, 
     artifact = replace(describe(bucket.access, bucket.uri("plain.bin")), uri=bucket.uri("a//plain.bin"))
     with pytest.raises(ConfigurationError, match="rename the object"):
         sync(bucket.access, artifact, "digits", store)
+
+
+def test_what_is_synced_again_is_the_candidate_again(bucket: Bucket, store):
+    for name in ("older", "newer"):
+        bucket.put(f"candidate/{name}.onnx", name.encode())
+    older, newer, again = (
+        sync(bucket.access, bucket.uri(f"candidate/{name}.onnx"), "digits", store).release
+        for name in ("older", "newer", "older")
+    )
+    channel = store.channel("digits", "candidate")
+    assert (channel.current, channel.previous) == (again.release_id, newer.release_id)
+    assert again == older
+
+
+def test_a_limit_on_the_rate_is_kept(bucket: Bucket, store):
+    bucket.put("slow/model.onnx", WEIGHTS)
+    slow = replace(SMALL_PARTS, max_bytes_per_second=len(WEIGHTS) * 5)
+    result = sync(bucket.access, bucket.uri("slow/model.onnx"), "digits", store, transfer=slow)
+    assert result.seconds >= 0.15
+    assert store.verify(result.release) == ()

@@ -22,7 +22,7 @@ import pytest
 from hybrid_provider.artifacts.s3 import describe
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
-from hybrid_provider.artifacts.transfer import TransferPolicy
+from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.exceptions import ArtifactRefused, ArtifactUnavailable, ConfigurationError, StoreError
 from tests.integration.fault_proxy import faulty
 from tests.servers import REQUIRE_ALL

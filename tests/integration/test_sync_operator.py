@@ -48,13 +48,15 @@ def test_training_output_dates_the_release(artifact, tmp_path):
         "job": "digits-1",
         "artifact": artifact.to_dict(),
         "ended": ended.isoformat(),
+        "arn": "arn:aws:sagemaker:eu-central-1:123456789012:training-job/digits-1",
         "metrics": {"acc": 0.9},
+        "inputs": ["s3://data/train/"],
     }
     release = run(training, tmp_path)
     assert release["release_id"].startswith(f"{ended:%Y%m%dT%H%M%SZ}-")
     provenance = json.loads((tmp_path / f"store/digits/provenance/{release['release_id']}.json").read_text())
-    assert provenance["training"]["metrics"] == {"acc": 0.9}
-    assert provenance["run"]["dag_id"] == "retrain"
+    assert provenance["training"] == {key: fact for key, fact in training.items() if key != "artifact"}
+    assert provenance["run"] == {"dag_id": "retrain", "task_id": "sync", "run_id": "manual"}
 
 
 @pytest.mark.parametrize("render", [str, json.dumps, lambda value: value["uri"]], ids=["str", "json", "uri"])

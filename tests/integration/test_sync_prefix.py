@@ -17,7 +17,7 @@ from hybrid_provider.artifacts import folder as folders
 from hybrid_provider.artifacts.reading import describe
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
-from hybrid_provider.artifacts.transfer import TransferPolicy
+from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.exceptions import ArtifactRefused, ArtifactUnavailable
 from tests.integration.fault_proxy import faulty
 

@@ -23,7 +23,7 @@ import pytest
 from hybrid_provider.artifacts.reading import describe
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
-from hybrid_provider.artifacts.transfer import TransferPolicy
+from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.exceptions import ArtifactError, ConfigurationError
 from tests.integration.fault_proxy import faulty
 

@@ -71,6 +71,7 @@ def test_the_result_is_the_verified_artifact_and_what_it_cost(cloud, task, mode)
     head = cloud.client("s3").head_object(Bucket=BUCKET, Key=f"jobs/{job.name}/output/model.tar.gz")
     assert (artifact["size_bytes"], artifact["etag"]) == (head["ContentLength"], head["ETag"].strip('"'))
     assert result["metrics"] == {"accuracy": 0.75}
+    assert result["inputs"] == []
     assert result["billable_seconds"] == job.billed_seconds > 0
     assert result["started"] < result["ended"]
     assert len(result["spec_fingerprint"]) == 64
@@ -156,7 +157,7 @@ def test_what_was_billed_is_counted_however_the_job_ended(cloud, task, monkeypat
         task.attempt(train(plan))
 
     (job,) = jobs_of(cloud, task)
-    assert counted == [("hybrid.training.billable_seconds", job.billed_seconds, "puppet")]
+    assert counted == [("hybrid.train.billable_seconds", job.billed_seconds, "puppet")]
 
 
 def test_an_empty_model_folder_is_a_failure_and_a_clear_trains_again(cloud, task, mode):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hybrid_provider.exceptions import TargetFailed, TargetLocked, TargetNotReady, TargetUnreachable
 from hybrid_provider.rollout.probe import Answer
-from hybrid_provider.targets.target import Readiness, Staged
+from hybrid_provider.targets.target import Inspection, Readiness, Staged
 
 if TYPE_CHECKING:
     import random
@@ -74,6 +74,12 @@ class SimulatedTarget:
                 progress(1)
             self.releases.add(order.release.release_id)
         return Staged(bytes_sent=3)
+
+    async def drain(self, order):
+        pass
+
+    async def inspect(self, model, *, rehash=False):
+        return Inspection()
 
     async def activate(self, order, release_id):
         async with self._step("activate"):

@@ -9,8 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_provider.exceptions import ConfigurationError
-from hybrid_provider.rollout.plan import count_of, plan_waves
-from hybrid_provider.rollout.policy import OnBreach, RolloutPolicy
+from hybrid_provider.rollout.plan import checked_fleet, count_of, lease_of, plan_waves
+from hybrid_provider.rollout.policy import OnBreach, OnUnreachable, RolloutPolicy, Verify
+from hybrid_provider.rollout.states import (
+    DEADLINES,
+    ROLLOUT_STEPS,
+    TARGET_STEPS,
+    ImpossibleStep,
+    RolloutState,
+    TargetState,
+    checked_rollout_step,
+    checked_target_step,
+)
 
 
 def test_a_mapping_as_json_has_it_is_a_policy_with_durations_in_seconds():
@@ -30,6 +40,11 @@ def test_nothing_is_the_default_policy_and_a_policy_is_itself():
     assert RolloutPolicy.of(RolloutPolicy(max_failures=2)).max_failures == 2
 
 
+def test_words_are_settings():
+    policy = RolloutPolicy.of({"unreachable": "skip", "verify": "all", "lock_wait": 0, "drain": 0})
+    assert (policy.unreachable, policy.verify) == (OnUnreachable.SKIP, Verify.ALL)
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
@@ -45,6 +60,16 @@ def test_nothing_is_the_default_policy_and_a_policy_is_itself():
         ({"probe_interval": 0}, "probe_interval"),
         ({"bake_time": "60"}, "bake_time"),
         ({"min_healthy_time": 300}, "leaves no time"),
+        ({"probe_interval": 301}, "no probe could ever pass"),
+        ({"probe_interval": 70}, "bake_time .* is over before a second probe"),
+        ({"waves": ["100%", 1]}, "nothing is left after 100%"),
+        ({"waves": ["60%", "60%"]}, "add up to 120%"),
+        ({"unreachable": "ignore"}, "'fail' or 'skip'"),
+        ({"verify": "none"}, "'changed' or 'all'"),
+        ({"drain": -1}, "drain"),
+        ({"transfer_retries": -1}, "transfer_retries -1: give a number from 0"),
+        ({"connects": 0}, "connects"),
+        ({"lock_wait": 10}, "lock_wait .* is over before the first lock_poll"),
         ({"progress_deadline": 10}, "before healthy_deadline"),
         ({"bake": 60}, "no setting is called bake; there are bake_time"),
         ("fast", "no mapping"),
@@ -56,8 +81,8 @@ def test_a_setting_that_cannot_be_right_is_named(settings, named):
 
 
 def test_all_faults_are_in_one_message():
-    with pytest.raises(ConfigurationError, match=r"waves.*max_failures.*bake_time"):
-        RolloutPolicy.of({"waves": [], "max_failures": None, "bake_time": None})
+    with pytest.raises(ConfigurationError, match=r"waves.*max_failures.*verify.*bake_time"):
+        RolloutPolicy.of({"waves": [], "max_failures": None, "bake_time": None, "verify": "some"})
 
 
 def test_the_default_waves_are_one_then_a_quarter_then_the_rest():
@@ -87,6 +112,49 @@ def test_a_share_is_rounded_down_and_at_least_one(share, count):
 
 def test_a_fleet_without_targets_or_with_one_twice_is_refused():
     with pytest.raises(ConfigurationError, match="no targets"):
-        plan_waves([], (1,))
-    with pytest.raises(ConfigurationError, match="twice: a"):
-        plan_waves(["a", "b", "a"], (1,))
+        checked_fleet([])
+    with pytest.raises(ConfigurationError, match="no targets"):
+        checked_fleet(["a"], skip={"a"})
+    with pytest.raises(ConfigurationError, match=r"twice: a.*not in the fleet: x, y"):
+        checked_fleet(["a", "b", "a"], skip={"y", "x"})
+
+
+def test_a_skipped_target_is_in_no_wave():
+    assert checked_fleet(["a", "b", "c"], skip=["b"]) == ("a", "c")
+
+
+def test_a_lease_lasts_for_a_fleet_in_which_each_target_needs_its_deadline():
+    policy = RolloutPolicy()
+    waves = plan_waves([str(n) for n in range(8)], policy.waves)
+    assert lease_of(policy, waves, 2) == policy.progress_deadline + policy.bake_time + 5 * (
+        policy.drain + policy.healthy_deadline
+    )
+
+
+def test_every_state_in_which_a_target_does_something_has_a_deadline():
+    policy = RolloutPolicy()
+    assert {state for state in DEADLINES if policy.deadline_of(state) > timedelta(0)} == {
+        TargetState.PREFLIGHT,
+        TargetState.LOCKED,
+        TargetState.STAGING,
+        TargetState.DRAINING,
+        TargetState.ACTIVATING,
+        TargetState.PROBING,
+        TargetState.SOAKING,
+        TargetState.REVERTING,
+    }
+
+
+@pytest.mark.parametrize("steps", [ROLLOUT_STEPS, TARGET_STEPS])
+def test_every_state_can_be_come_to_and_says_what_follows_it(steps):
+    states = type(next(iter(steps)))
+    assert set(steps) == set(states)
+    assert set().union(*steps.values()) | {states.PENDING} == set(states)
+
+
+def test_an_impossible_step_raises():
+    assert checked_target_step(TargetState.STAGING, TargetState.VERIFIED) is TargetState.VERIFIED
+    with pytest.raises(ImpossibleStep, match="from PENDING to SUCCEEDED"):
+        checked_target_step(TargetState.PENDING, TargetState.SUCCEEDED)
+    with pytest.raises(ImpossibleStep, match="from SUPERSEDED to PREFLIGHT"):
+        checked_rollout_step(RolloutState.SUPERSEDED, RolloutState.PREFLIGHT)

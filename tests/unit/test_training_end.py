@@ -203,9 +203,21 @@ def test_the_console_s_pages_are_those_of_the_arn_s_partition_and_region(partiti
     assert log_page(arn).startswith(f"{host}/cloudwatch/home?region={region}#logsV2:log-groups/log-group/")
 
 
+def test_the_data_that_a_job_was_given_are_its_inputs_wherever_they_lie():
+    channels = [
+        {"DataSource": {"S3DataSource": {"S3Uri": "s3://data/train/"}}},
+        {"DataSource": {"FileSystemDataSource": {"FileSystemType": "EFS", "FileSystemId": "fs-1", "DirectoryPath": "/a"}}},
+        {"DataSource": {}},
+    ]  # fmt: skip
+    status = job_status(described("Completed", "Completed", InputDataConfig=channels))
+
+    assert status.inputs == ("s3://data/train/", "efs://fs-1/a")
+
+
 def test_the_xcom_holds_iso_dates_and_no_more_than_it_says():
     status = JobStatus(
         state=JobState.COMPLETED, phase="Completed", message="", created=BEGINNING, started=BEGINNING, ended=BEGINNING,
+        inputs=("s3://data/train/",),
     )  # fmt: skip
 
     assert training_dict(JOB, status, "abc") == {
@@ -214,6 +226,7 @@ def test_the_xcom_holds_iso_dates_and_no_more_than_it_says():
         "status": "Completed",
         "artifact": None,
         "metrics": {},
+        "inputs": ["s3://data/train/"],
         "billable_seconds": 0,
         "started": "2026-11-23T18:00:00+00:00",
         "ended": "2026-11-23T18:00:00+00:00",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -14,7 +16,8 @@ from hybrid_provider.artifacts.ahead import run_ahead
 from hybrid_provider.artifacts.bucket import open_bucket
 from hybrid_provider.artifacts.objects import StoredObject
 from hybrid_provider.artifacts.s3 import S3Location
-from hybrid_provider.artifacts.transfer import TransferPolicy, parts_of
+from hybrid_provider.artifacts.transfer import _Pace, parts_of
+from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.aws import AwsAccess
 from hybrid_provider.exceptions import ConfigurationError
 
@@ -119,6 +122,20 @@ def test_no_credentials_are_a_mistake_with_a_remedy():
     session = SimpleNamespace(get_credentials=lambda: None, client=access().session.client)
     with pytest.raises(ConfigurationError, match="aws connection"):
         open_bucket(AwsAccess(session=session), "models", TransferPolicy())
+
+
+def test_a_limit_on_the_rate_holds_for_all_requests_together_and_is_no_stall():
+    slow = TransferPolicy(max_bytes_per_second=100_000, part_bytes=1_000_000, parts_in_flight=4)
+    assert slow.request_timeout - slow.part_timeout == timedelta(seconds=40)
+    with pytest.raises(ConfigurationError, match="above 0"):
+        TransferPolicy(max_bytes_per_second=0)
+
+    async def take(pace):
+        await asyncio.gather(*(pace.take(10) for _ in range(4)))
+
+    began = time.monotonic()
+    asyncio.run(take(_Pace(1000)))
+    assert time.monotonic() - began >= 0.04
 
 
 def test_an_error_ahead_comes_where_its_item_would():

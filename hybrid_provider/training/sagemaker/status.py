@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hybrid_provider.training.backend import FailureClass, JobState, JobStatus, StopCause
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _STOP_CAUSES: Final = {
     "MaxRuntimeExceeded": StopCause.MAX_RUNTIME,
@@ -47,6 +47,7 @@ def job_status(description: Mapping[str, Any]) -> JobStatus:
         billed=_duration(description.get("BillableTimeInSeconds")),
         trained=_duration(description.get("TrainingTimeInSeconds")),
         spot=bool(description.get("EnableManagedSpotTraining")),
+        inputs=tuple(_input_uris(description.get("InputDataConfig") or ())),
     )
 
 
@@ -59,6 +60,16 @@ def failure_class(reason: str | None) -> FailureClass:
         if pattern.match(reason or ""):
             return failure
     return FailureClass.REQUEST
+
+
+def _input_uris(channels: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for channel in channels:
+        source = channel.get("DataSource") or {}
+        s3, files = source.get("S3DataSource"), source.get("FileSystemDataSource")
+        if s3:
+            yield s3["S3Uri"]
+        elif files:
+            yield f"{files['FileSystemType'].lower()}://{files['FileSystemId']}{files['DirectoryPath']}"
 
 
 def _instances(resources: Mapping[str, Any]) -> int:

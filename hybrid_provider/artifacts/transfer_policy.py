@@ -1,0 +1,46 @@
+"""How objects are read: how much at once, how patiently, and how fast at most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from hybrid_provider.exceptions import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferPolicy:
+    """How objects are read.
+
+    Attributes:
+        part_bytes: Size of one ranged request; S3's own guidance is 8 to 16 MB.
+        parts_in_flight: Requests at once, and parts in memory; 8 saturate a 10 Gbit/s link at S3's usual
+            85 to 90 MB/s per request, and hold 64 MiB.
+        attempts: Tries of one part before the transfer fails; AWS's SDKs use 3 to 5.
+        first_pause: Before the second try; doubles with each further one, with jitter.
+        part_timeout: For one request; 8 MiB in 5 minutes is 28 kB/s.
+        stall_timeout: Without a byte.
+        max_bytes_per_second: Of all requests together, on average; None for as fast as they come.
+    """
+
+    part_bytes: int = 8 << 20
+    parts_in_flight: int = 8
+    attempts: int = 5
+    first_pause: timedelta = timedelta(milliseconds=250)
+    part_timeout: timedelta = timedelta(minutes=5)
+    stall_timeout: timedelta = timedelta(seconds=30)
+    max_bytes_per_second: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_bytes_per_second is not None and self.max_bytes_per_second <= 0:
+            raise ConfigurationError(
+                f"max_bytes_per_second is {self.max_bytes_per_second}; give a number above 0, or None"
+            )
+
+    @property
+    def request_timeout(self) -> timedelta:
+        """For one request, with what it waits for the others under the limit."""
+        if self.max_bytes_per_second is None:
+            return self.part_timeout
+        in_flight = self.part_bytes * self.parts_in_flight
+        return self.part_timeout + timedelta(seconds=in_flight / self.max_bytes_per_second)
