@@ -235,7 +235,8 @@ class Engine:
             yield
         except httpx.TimeoutException:
             raise TargetUnreachable(self.name, f"the engine at {where} did not answer in time") from None
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        # Under TLS 1.3 the engine's refusal comes with the first answer, where httpx passes it on as it is.
+        except (httpx.TransportError, httpx.InvalidURL, ssl.SSLError) as error:
             causes = _causes(error)
             if any(isinstance(cause, ssl.SSLError) for cause in causes):
                 raise TargetRefused(
