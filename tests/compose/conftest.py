@@ -46,6 +46,12 @@ class Stack:
         lines = self.compose("ps", "--all", "--format", "json").splitlines()
         return {each["Service"]: each for each in map(json.loads, lines)}
 
+    def address(self, service: str, network: str) -> str:
+        """Of a service's container in one of its networks."""
+        container = self.containers()[service]["ID"]
+        wanted = f'{{{{(index .NetworkSettings.Networks "hybrid_{network}").IPAddress}}}}'
+        return self.engine.docker("inspect", "--format", wanted, container).strip()
+
     def explain(self) -> str:
         """Every service's state and the end of its log, for the message of a failed test."""
         states = self.compose("ps", "--all", check=False)
@@ -75,6 +81,8 @@ def stack(docker_engine):
     """The stack, started by the one command that the file names."""
     port = free_port()
     docker_engine.environment["AIRFLOW_PORT"] = str(port)
+    # A test kills workers, and does not want to wait as long as an installation does to be sure of it.
+    docker_engine.environment["TASK_HEARTBEAT_TIMEOUT"] = "45"
     started = Stack(docker_engine, port)
     # What an earlier, killed run may have left in the cache's engine.
     started.compose("down", "--volumes", "--remove-orphans")
