@@ -56,6 +56,15 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "/srv/models",
                         "default": "/var/lib/hybrid/store",
                     },
+                    "site_queues": {
+                        "description": "Queues whose workers stand on a site, comma separated, with * and ?. "
+                        "A task there never defers: a triggerer elsewhere may not reach what it waits for. "
+                        "Edge workers' queues need not be listed.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "onprem, site-*",
+                        "default": "",
+                    },
                     "installation_id": {
                         "description": "Tells this Airflow from another that trains in the same AWS account. "
                         "Empty: a random id, kept as the Airflow Variable hybrid_installation_id.",
