@@ -76,7 +76,13 @@ class OnPremDeployOperator(FleetOperator):
             holds no lease; ``[operators] default_deferrable`` where None.
         base_folder: On the targets, relative to HOME or absolute; ``models`` where None. Templated.
         reload_command: Shell text, run on each target after each switch. Templated.
+<<<<<<< HEAD
         approved_by: Who allowed it, for the evidence: ``{{ … }}`` of an approval's answer. Templated.
+=======
+        serving: How Docker Engines among the targets serve the model: a mapping such as ``{"image":
+            "registry.example/server@sha256:…", "port": 8080}``, of the settings of
+            :class:`~hybrid_provider.targets.docker.Serving`. Templated.
+>>>>>>> main
         store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
         aws_conn_id: Where the artifact is read again when this worker's store lacks the release.
         region_name: As in the amazon provider.
@@ -112,7 +118,11 @@ class OnPremDeployOperator(FleetOperator):
         deferrable: bool | None = None,
         base_folder: str | None = None,
         reload_command: str | None = None,
+<<<<<<< HEAD
         approved_by: str | None = None,
+=======
+        serving: object = None,
+>>>>>>> main
         store_root: str | PathLike[str] | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
@@ -125,6 +135,7 @@ class OnPremDeployOperator(FleetOperator):
             probe=probe,
             base_folder=base_folder,
             reload_command=reload_command,
+            serving=serving,
             announces=stop_after is None,
             **kwargs,
         )

@@ -47,6 +47,7 @@ class OnPremRollbackOperator(FleetOperator):
         skip: Names of targets that are left alone. Templated.
         base_folder: As of the deploy. Templated.
         reload_command: As of the deploy. Templated.
+        serving: As of the deploy. Templated.
         store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
 
     Returns:
@@ -67,6 +68,7 @@ class OnPremRollbackOperator(FleetOperator):
         skip: object = (),
         base_folder: str | None = None,
         reload_command: str | None = None,
+        serving: object = None,
         store_root: str | PathLike[str] | None = None,
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
     ) -> None:
@@ -77,6 +79,7 @@ class OnPremRollbackOperator(FleetOperator):
             probe=probe,
             base_folder=base_folder,
             reload_command=reload_command,
+            serving=serving,
             **kwargs,
         )
         self.only_from = only_from
