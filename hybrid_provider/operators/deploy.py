@@ -76,13 +76,10 @@ class OnPremDeployOperator(FleetOperator):
             holds no lease; ``[operators] default_deferrable`` where None.
         base_folder: On the targets, relative to HOME or absolute; ``models`` where None. Templated.
         reload_command: Shell text, run on each target after each switch. Templated.
-<<<<<<< HEAD
-        approved_by: Who allowed it, for the evidence: ``{{ … }}`` of an approval's answer. Templated.
-=======
         serving: How Docker Engines among the targets serve the model: a mapping such as ``{"image":
             "registry.example/server@sha256:…", "port": 8080}``, of the settings of
             :class:`~hybrid_provider.targets.docker.Serving`. Templated.
->>>>>>> main
+        approved_by: Who allowed it, for the evidence: ``{{ … }}`` of an approval's answer. Templated.
         store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
         aws_conn_id: Where the artifact is read again when this worker's store lacks the release.
         region_name: As in the amazon provider.
@@ -118,11 +115,8 @@ class OnPremDeployOperator(FleetOperator):
         deferrable: bool | None = None,
         base_folder: str | None = None,
         reload_command: str | None = None,
-<<<<<<< HEAD
-        approved_by: str | None = None,
-=======
         serving: object = None,
->>>>>>> main
+        approved_by: str | None = None,
         store_root: str | PathLike[str] | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
