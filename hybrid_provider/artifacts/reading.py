@@ -45,7 +45,7 @@ def stored_objects(
     if isinstance(access, CloudAccess):
         return cloud_objects(access, location, policy, version_id)
     _require_s3(location)
-    return s3.stored_objects(access, s3.S3Location.parse(str(location)), version_id=version_id)
+    return s3.stored_objects(access, s3.S3Location.parse(str(location)), policy, version_id=version_id)
 
 
 def open_store(access: Access, location: Location, policy: TransferPolicy) -> ObjectStore:
