@@ -9,6 +9,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from hybrid_provider.artifacts.bucket import open_bucket
+from hybrid_provider.artifacts.checksum import Checksum
 from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
 from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.exceptions import (
@@ -132,6 +133,25 @@ def stored_objects(
     return found
 
 
+def checksum_of(access: AwsAccess, item: StoredObject) -> Checksum | None:
+    """The checksum over a whole object, which a HEAD tells; errors as of :func:`describe`.
+
+    Raises:
+        ArtifactChanged: Another object is there.
+    """
+    wanted = {"Bucket": item.location.bucket, "Key": item.location.key, "ChecksumMode": "ENABLED"}
+    if item.version_id is not None:
+        wanted["VersionId"] = item.version_id
+    try:
+        with s3_errors_explained(access, item.location):
+            head = _in_time(item.location, _PATIENT, lambda: access.client("s3").head_object(**wanted))
+    except ArtifactNotFound:  # of what is read next, and explained better then
+        return None
+    if head["ETag"].strip('"') != item.etag:
+        raise item.changed()
+    return Checksum.of(head)
+
+
 def _head(access: AwsAccess, location: Location, version_id: str | None) -> StoredObject:
     wanted = {"Bucket": location.bucket, "Key": location.key}
     if version_id is not None:
@@ -231,7 +251,9 @@ def s3_errors_explained(access: AwsAccess, location: Location) -> Iterator[None]
     except ClientError as error:
         raise _explained(access, location, error) from error
     except BotoCoreError as error:
-        raise ArtifactUnavailable(f"{location}: S3 cannot be reached: {error}") from error
+        raise ArtifactUnavailable(
+            f"{location}: S3 cannot be reached ({error}); the same call may work later"
+        ) from error
 
 
 def _explained(access: AwsAccess, location: Location, error: ClientError) -> HybridError:
