@@ -1,5 +1,5 @@
 # Three images of one project:
-#   airflow    Airflow with this provider and Celery; the one to take to production
+#   airflow    Airflow with this provider, Celery and the edge worker; the one to take to production
 #   emulator   the same with the embedded cloud, for the demo
 #   host       one on-premises host of the demo: an SSH server and a model server, no Airflow
 #
@@ -13,13 +13,13 @@ FROM ${AIRFLOW_IMAGE} AS dependencies
 USER root
 # Named volumes take the owner of the folder that they first cover.
 RUN install --directory --owner=airflow --group=root --mode=0770 \
-    /opt/hybrid /var/lib/hybrid/secrets /var/lib/hybrid/ssh /var/lib/hybrid/site \
-    /var/lib/hybrid/cloud /var/lib/hybrid/store
+    /opt/hybrid /var/lib/hybrid/secrets /var/lib/hybrid/site-secrets /var/lib/hybrid/ssh \
+    /var/lib/hybrid/site /var/lib/hybrid/cloud /var/lib/hybrid/store
 USER airflow
 WORKDIR /opt/hybrid
 COPY --chown=airflow:root pyproject.toml constraints.txt LICENSE ./
 COPY --chown=airflow:root hybrid_provider/__init__.py hybrid_provider/
-RUN touch README.md && pip install --no-cache-dir --constraint constraints.txt ".[celery]"
+RUN touch README.md && pip install --no-cache-dir --constraint constraints.txt ".[celery,edge]"
 
 FROM dependencies AS airflow
 COPY --chown=airflow:root README.md ./
@@ -51,7 +51,8 @@ FROM ${PYTHON_IMAGE} AS host
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends openssh-server \
     && rm -rf /var/lib/apt/lists/* /etc/ssh/ssh_host_* \
-    && useradd --create-home --shell /bin/sh --password '*' edge
+    && useradd --create-home --shell /bin/sh --password '*' edge \
+    && install --directory --owner=edge /var/lib/hybrid/host-keys
 COPY constraints.txt /opt/host/
 RUN pip install --no-cache-dir --constraint /opt/host/constraints.txt numpy onnxruntime
 COPY containers/host hybrid_provider/emulator/model_server.py /opt/host/

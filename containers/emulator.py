@@ -12,19 +12,34 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hybrid_provider.emulator import Emulator
 from playground import dataset
 from playground.environment import BUCKET
+
+if TYPE_CHECKING:
+    from hybrid_provider.emulator.ports import Ports
 
 # S3; the others follow.
 FIRST_PORT = 9000
 
 
 class ContainerEmulator(Emulator):
-    """An emulator whose parts are reached by the container's name."""
+    """An emulator whose parts are reached by the container's name, with the same access key at each start."""
 
     _address = socket.gethostname()
+
+    def _make_environment(self, ports: Ports, *, s3: int) -> dict[str, str]:
+        environment = super()._make_environment(ports, s3=s3)
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        file = self.folder / "access-key.json"
+        if not file.exists():
+            file.touch(0o600)
+            file.write_text(json.dumps({name: environment[name] for name in names}))
+        # Airflow's connection holds it, and is not made anew when a crashed emulator comes back.
+        kept: dict[str, str] = json.loads(file.read_text())
+        return environment | kept
 
 
 def main() -> int:

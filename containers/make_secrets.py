@@ -1,5 +1,8 @@
 """Makes the secrets of one installation, each at random, once: what is there is kept.
 
+``make_secrets.py FOLDER SITE_FOLDER``: all of them in the first, and in the second a copy of the one that a
+site's worker needs, the secret that it signs its questions to the API server with.
+
 The files are for their owner and the group root, as which every service of docker-compose.airflow.yml runs
 that needs them. To bring a secret of your own, put it there first; to be rid of all, remove the volume.
 """
@@ -29,7 +32,8 @@ def main() -> int:
     kept(folder / "broker_url", f"redis://:{redis}@redis:6379/0")
     kept(folder / "fernet_key", Fernet.generate_key().decode())
     kept(folder / "api_secret_key", secrets.token_hex(32))
-    kept(folder / "jwt_secret", secrets.token_hex(32))
+    jwt = kept(folder / "jwt_secret", secrets.token_hex(32))
+    kept(Path(sys.argv[2]) / "jwt_secret", "", jwt)
     wanted = os.environ.get("AIRFLOW_ADMIN_PASSWORD")
     # A person reads this one in a terminal; Airflow takes the others as they are, line ends included.
     admin = kept(folder / "admin_password", f"{secrets.token_urlsafe(12)}\n", wanted and f"{wanted}\n")

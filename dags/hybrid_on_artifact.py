@@ -18,9 +18,11 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.sync import ModelArtifactSyncOperator
+from hybrid_provider.sites import on_site
 from hybrid_provider.triggers.artifact_event import ModelArtifactEventTrigger
 
 MODEL = "digits"
+SITE = "onprem"
 PREFIX = "s3://hybrid-models/digits/incoming/"
 
 artifact = Asset(
@@ -54,11 +56,12 @@ with DAG(
         artifacts = [event.extra["payload"]["artifact"] for event in triggering_asset_events[artifact]]
         return max(artifacts, key=lambda one: one["last_modified"])
 
-    sync = ModelArtifactSyncOperator(task_id="sync", model_name=MODEL, artifact=arrived())
+    sync = ModelArtifactSyncOperator(task_id="sync", model_name=MODEL, artifact=arrived(), **on_site(SITE))
     deploy = OnPremDeployOperator(
         task_id="deploy",
         model_name=MODEL,
         release=sync.output,
         targets=["edge_01", "edge_02"],
         policy={"waves": [1, "100%"], "bake_time": 30},
+        **on_site(SITE),
     )

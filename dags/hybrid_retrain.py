@@ -20,8 +20,12 @@ from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.sync import ModelArtifactSyncOperator
 from hybrid_provider.operators.train import SageMakerTrainOperator
 from hybrid_provider.sensors.artifact import ModelArtifactSensor
+from hybrid_provider.sites import on_site
 
 MODEL = "digits"
+# The queue of the worker that stands on the site, next to the store and the hosts. Executors without queues,
+# such as the LocalExecutor, take no notice of it.
+SITE = "onprem"
 
 with DAG(
     "hybrid_retrain",
@@ -93,11 +97,14 @@ with DAG(
         poke_interval=5,
         timeout=timedelta(minutes=10).total_seconds(),
     )
-    sync = ModelArtifactSyncOperator(task_id="sync", model_name=MODEL, artifact=arrived.output)
+    sync = ModelArtifactSyncOperator(
+        task_id="sync", model_name=MODEL, artifact=arrived.output, **on_site(SITE)
+    )
     deploy = OnPremDeployOperator(
         task_id="deploy",
         model_name=MODEL,
         release=sync.output,
         targets="{{ params.hosts }}",
         policy="{{ params.policy }}",
+        **on_site(SITE),
     )

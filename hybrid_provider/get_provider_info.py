@@ -15,6 +15,7 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Train in the cloud once, bring the model on-premises, put it live on your own hosts.",
         "versions": [__version__],
         "asset-uris": [{"schemes": ["hybrid"], "handler": "hybrid_provider.fleet.assets.checked_uri"}],
+        "notifications": ["hybrid_provider.notifications.hybrid.HybridNotifier"],
         "extra-links": [
             "hybrid_provider.links.training.TrainingJobLink",
             "hybrid_provider.links.training.TrainingLogLink",
@@ -54,6 +55,23 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": "/srv/models",
                         "default": "/var/lib/hybrid/store",
+                    },
+                    "direction_policy": {
+                        "description": "A YAML file on the worker: which sources may go to which groups of "
+                        "targets. Empty: every source may go to every target.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "/etc/airflow/directions.yml",
+                        "default": "",
+                    },
+                    "site_queues": {
+                        "description": "Queues whose workers stand on a site, comma separated, with * and ?. "
+                        "A task there never defers: a triggerer elsewhere may not reach what it waits for. "
+                        "Edge workers' queues need not be listed.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "onprem, site-*",
+                        "default": "",
                     },
                     "installation_id": {
                         "description": "Tells this Airflow from another that trains in the same AWS account. "

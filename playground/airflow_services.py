@@ -84,10 +84,18 @@ class AirflowServices:
 
 
 @contextmanager
-def airflow_services(place: Playground, port: int) -> Iterator[AirflowServices]:
-    """Start the components of Airflow on loopback; they may still be starting when this yields."""
+def airflow_services(
+    place: Playground, port: int, settings: dict[str, str] | None = None
+) -> Iterator[AirflowServices]:
+    """Start the components of Airflow on loopback; they may still be starting when this yields.
+
+    Args:
+        place: The Airflow home.
+        port: Of the API server.
+        settings: Further environment variables of all components.
+    """
     url = f"http://127.0.0.1:{port}"
-    environment = place.environment | api_settings(url)
+    environment = place.environment | api_settings(url) | (settings or {})
     logs = place.folder / "airflow" / "services"
     logs.mkdir(parents=True, exist_ok=True)
     commands = {

@@ -43,7 +43,7 @@ class Boundaries:
         self.environment = {
             name: self._serve(url)
             for name, url in emulator_environment.items()
-            if name.removeprefix("AWS_ENDPOINT_URL_") in {"S3", "SAGEMAKER", "CLOUDWATCH_LOGS"}
+            if name.removeprefix("AWS_ENDPOINT_URL_") in {"S3", "SAGEMAKER", "CLOUDWATCH_LOGS", "IAM"}
         }
         self.store_url = self._serve(None)
 
@@ -53,6 +53,11 @@ class Boundaries:
         self.calls.clear()
         self.scopes.clear()
         self.crash_at = crash_at
+
+    def taken_hits(self) -> list[Boundary]:
+        """Where processes were killed since this was asked last."""
+        hits, self.hit = self.hit, []
+        return hits
 
     def close(self) -> None:
         for server in self._servers:
@@ -92,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         body = self._body()
-        call = self._call()
+        call = self._call(body)
         scope = re.search(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", self.headers.get("Authorization", ""))
         if scope:
             self.boundaries.scopes.add((scope[2], scope[1]))
@@ -134,12 +139,14 @@ class _Handler(BaseHTTPRequestHandler):
             if size == 0:
                 return raw
 
-    def _call(self) -> str:
+    def _call(self, body: bytes) -> str:
         if self.upstream is None:
             return f"store {'set' if self.command == 'PUT' else 'get'}"
         target = self.headers.get("X-Amz-Target")
         if target:
             return target.rpartition(".")[2]
+        if body.startswith(b"Action="):
+            return body.decode().partition("&")[0].removeprefix("Action=")
         what = "source" if "hybrid-source" in self.path else "artifact"
         return f"s3 {self.command} {what}"
 

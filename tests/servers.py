@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 
 import pytest
+
+from hybrid_provider.emulator.processes import free_ports
 
 REQUIRE_ALL = os.environ.get("HYBRID_REQUIRE_ALL") == "1"
 
@@ -29,6 +30,4 @@ def require_program(name: str, package: str) -> str:
 
 def free_port() -> int:
     """A port that nothing listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    return free_ports("127.0.0.1", 1)[0]

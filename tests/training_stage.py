@@ -6,12 +6,14 @@ import asyncio
 import json
 import os
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from hybrid_provider.operators.train import SageMakerTrainOperator
@@ -30,7 +32,6 @@ class Puppet:
     """One container: it says lines and ends when it is told to."""
 
     def __init__(self, container: Container) -> None:
-        container.prepare()
         self._container = container
         self._over = threading.Event()
         self._status = 0
@@ -65,6 +66,15 @@ class Puppet:
                 self._over.set()
                 self._said.close()
 
+    def checkpoint(self, name: str) -> None:
+        """Save a checkpoint."""
+        (self._container.checkpoint_folder / name).write_text(name)
+
+    @property
+    def checkpoints(self) -> set[str]:
+        """The checkpoints that are there."""
+        return {file.name for file in self._container.checkpoint_folder.iterdir()}
+
     # What the emulator calls.
 
     def wait(self, seconds: float | None = None) -> int | None:
@@ -88,6 +98,7 @@ class Puppets:
 
     def __init__(self) -> None:
         self._by_job: dict[str, Puppet] = {}
+        self._starts: Counter[str] = Counter()
         self._changed = threading.Condition()
 
     def runner_for(self, _image: str) -> Callable[[Container], Puppet]:
@@ -106,11 +117,16 @@ class Puppets:
             puppet.finish(1, failure="ZeroDivisionError: division by zero")
         with self._changed:
             self._by_job[name] = puppet
+            self._starts[name] += 1
             self._changed.notify_all()
         return puppet
 
+    def starts(self, name: str) -> int:
+        """How often a job's container was started."""
+        return self._starts[name]
+
     def of(self, name: str) -> Puppet:
-        """The container of a job, once it runs."""
+        """The newest container of a job, once it runs."""
         with self._changed:
             if not self._changed.wait_for(lambda: name in self._by_job, timeout=60):
                 raise TimeoutError(f"{name} was never started")
@@ -120,14 +136,14 @@ class Puppets:
 class Comms:
     """What a trigger's XComs go through: Airflow's own class, without Airflow."""
 
-    def __init__(self, xcoms: dict[str, Any]) -> None:
+    def __init__(self, xcoms: Store) -> None:
         self._xcoms = xcoms
 
     def get_value(self, *, ti_key: object, key: str) -> Any:
         return json.loads(json.dumps(self._xcoms.get(key)))
 
     def set(self, key: str, value: Any, **_: object) -> None:
-        self._xcoms[key] = json.loads(json.dumps(value))
+        self._xcoms.set(key, value)
 
 
 class Store(dict[str, Any]):
@@ -147,7 +163,8 @@ class Instance:
     max_tries: int = 2
     try_number: int = 0
     store: Store = field(default_factory=Store)
-    xcoms: dict[str, Any] = field(default_factory=dict)
+    xcoms: Store = field(default_factory=Store)
+    map_index: int = -1
     assets: dict[Any, Any] = field(default_factory=dict)
 
     def context(self) -> dict[str, Any]:
@@ -269,3 +286,17 @@ def environment(emulator: Emulator) -> dict[str, str]:
         },
     }
     return {**keys, "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws), "AIRFLOW__HYBRID__INSTALLATION_ID": "tests"}
+
+
+ours_and_theirs = pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(train, id="ours"),
+        pytest.param(
+            train_with_amazon,
+            id="amazon",
+            marks=pytest.mark.xfail(strict=True, reason="the weakness that this test is about"),
+        ),
+    ],
+)
+"""Runs a test with this provider's operator, and with the amazon provider's, on which it must fail."""

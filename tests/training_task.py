@@ -30,10 +30,10 @@ class Task:
         self.killed = False
         self.meanwhile = []
 
-    def process(self):
+    def process(self, backend=None):
         """A new process of the task, which may end at any point."""
         return TrainingRun(
-            self.cloud,
+            self.cloud if backend is None else backend,
             self.store,
             Try(
                 identity=self.identity,

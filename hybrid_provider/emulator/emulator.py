@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hybrid_provider.emulator.hosts import EmulatedHost
     from hybrid_provider.emulator.sagemaker.container import Runner
     from hybrid_provider.emulator.sagemaker.ledger import Ledger
+    from hybrid_provider.emulator.sagemaker.trouble import Trouble
 
 ACCOUNT: Final = "123456789012"  # moto's, which STS and IAM are
 REGION: Final = "us-east-1"
@@ -111,9 +112,16 @@ class Emulator:
         Raises:
             EmulatorError: The emulator was never started.
         """
-        if self._service is None:
-            raise EmulatorError("the emulator was not started; call start() first")
-        return self._service.ledger
+        return self._started_service.ledger
+
+    @property
+    def trouble(self) -> Trouble:
+        """Throttling, failures and a spot market without instances, on demand.
+
+        Raises:
+            EmulatorError: The emulator was never started.
+        """
+        return self._started_service.trouble
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 makes its clients' classes at run time
         """A boto3 client of one emulated service: ``s3``, ``sagemaker``, ``logs``, ``sts`` or ``iam``."""
@@ -160,6 +168,12 @@ class Emulator:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    @property
+    def _started_service(self) -> TrainingService:
+        if self._service is None:
+            raise EmulatorError("the emulator was not started; call start() first")
+        return self._service
 
     def _start_parts(
         self, running: ExitStack, programs: Programs, ports: Ports, seaweedfs: str | None

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hybrid_provider.emulator.ports import S3_GRPC_OFFSET
 from hybrid_provider.emulator.processes import EmulatorError, Program, free_ports, wait_until_listening
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def remove_sockets(port: int) -> None:
 
 def _command(binary: str, folder: Path, address: str, port: int) -> list[str]:
     # Left to itself it takes the same well-known ports in every instance.
-    master, volume, filer, admin, metrics = free_ports(address, 5, below=65536 - S3_GRPC_OFFSET)
+    master, volume, filer, admin, metrics = free_ports(address, 5)
     return [
         binary,
         "mini",

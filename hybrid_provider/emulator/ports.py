@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Self
 
-from hybrid_provider.emulator.processes import free_ports, require_free
+from hybrid_provider.emulator.processes import SECOND_PORT, free_ports, require_free
 
-# SeaweedFS, which serves S3, listens for gRPC on its port + 10000.
-S3_GRPC_OFFSET: Final = 10_000
 _HOSTS_FROM: Final = 10
 _MOST_HOSTS: Final = 100
 
@@ -34,7 +32,7 @@ class Ports:
     @classmethod
     def free(cls, address: str, hosts: int) -> Self:
         """Ports that nothing listens on now."""
-        s3, sagemaker, aws, *others = free_ports(address, 3 + 2 * hosts, below=65536 - S3_GRPC_OFFSET)
+        s3, sagemaker, aws, *others = free_ports(address, 3 + 2 * hosts)
         return cls(
             s3=s3,
             sagemaker=sagemaker,
@@ -62,7 +60,7 @@ class Ports:
         )
         for what, port in (
             ("the emulated S3", ports.s3),
-            ("the emulated S3's gRPC", ports.s3 + S3_GRPC_OFFSET),
+            ("the emulated S3's gRPC", ports.s3 + SECOND_PORT),
             ("the emulated SageMaker", ports.sagemaker),
             ("the emulated logs, STS and IAM", ports.aws),
             *(("an emulated host", port) for port in ports.hosts),

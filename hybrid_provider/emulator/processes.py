@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 from hybrid_provider.emulator import warden
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+# SeaweedFS, which serves S3, listens for gRPC so far above each of its ports.
+SECOND_PORT: Final = 10_000
+# Below 32768, from where Linux takes the ports of outgoing connections: one of those may come to stand on a
+# port between its choice and its use. Both ports of a pair are.
+_PORTS: Final = range(10_240, 32_768 - SECOND_PORT)
 
 
 class EmulatorError(Exception):
@@ -115,8 +122,8 @@ class Programs:
         self._started.clear()
 
 
-def free_ports(address: str, count: int, *, below: int = 65536) -> list[int]:
-    """Ports that nothing listens on now.
+def free_ports(address: str, count: int) -> list[int]:
+    """Ports that nothing listens on now, each with the one ``SECOND_PORT`` above it.
 
     They are held until all are known, so that they differ. Another program may still take one before it is
     used; whoever starts a server on it finds out by the server's end.
@@ -124,10 +131,10 @@ def free_ports(address: str, count: int, *, below: int = 65536) -> list[int]:
     found: list[int] = []
     with contextlib.ExitStack() as held:
         while len(found) < count:
-            listener = held.enter_context(socket.socket())
-            listener.bind((address, 0))
-            port = int(listener.getsockname()[1])
-            if port < below:
+            port = random.choice(_PORTS)  # noqa: S311 - no secret
+            with contextlib.suppress(OSError):
+                for one in (port, port + SECOND_PORT):
+                    held.enter_context(socket.socket()).bind((address, one))
                 found.append(port)
     return found
 

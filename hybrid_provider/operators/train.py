@@ -17,6 +17,7 @@ from hybrid_provider.hooks.aws import aws_access
 from hybrid_provider.links.training import TrainingJobLink, TrainingLogLink, publish_links
 from hybrid_provider.names import MAX_NAME_LENGTH
 from hybrid_provider.operators._training_events import announce, count_billed, lineage, mask_secrets
+from hybrid_provider.sites import why_it_stays
 from hybrid_provider.training.arguments import Faults, choice, read_spec
 from hybrid_provider.training.lifecycle import Identity
 from hybrid_provider.training.result import OnStopped
@@ -83,7 +84,8 @@ class SageMakerTrainOperator(BaseOperator):
             asked for; more is refused before anything is started.
         on_stopped: ``fail``, or ``accept`` the artifact that a stopped job left.
         wait_for_completion: False returns as soon as the job is submitted, without an artifact.
-        deferrable: Wait in the triggerer.
+        deferrable: Wait in the triggerer. Without effect on a site's queue: the triggerer may not reach what
+            the site's worker reaches.
         check_interval: Seconds between looks at the job.
         print_log: Show the job's log.
         max_ingestion_time: Seconds after which the job is stopped, as ``execution_timeout`` does.
@@ -195,6 +197,8 @@ class SageMakerTrainOperator(BaseOperator):
     @explained
     def execute(self, context: Context) -> TrainingDict:
         """Start the job, or adopt the one that a try before this one started, and see it through."""
+        if self.deferrable and (reason := why_it_stays(self)):
+            self.log.info("%s", reason)
         backend = self._backend()
         run = self._begin(context, backend)
         spec = self._spec(context, backend, run)
@@ -243,17 +247,20 @@ class SageMakerTrainOperator(BaseOperator):
         self, context: Context, run: TrainingRun, started: Started, wait: TrainingWait
     ) -> TrainingDict:
         watch = run.watch(started.ref, cursor=wait.cursor, deadline=wait.deadline, timed_out=wait.timed_out)
-        watched = watch.look() if self.deferrable else run.wait(watch)
+        watched = watch.look() if self._defers() else run.wait(watch)
         if watched is None:
             self._hand_to_trigger(context, replace(wait, cursor=watch.cursor, timed_out=watch.timed_out))
         # Whatever it ends in, it is paid.
-        count_billed(context, self.model_name, watched.status.billable_seconds)
+        count_billed(context, self.model_name, watched.status)
         if run.starts_again(started, watched):
             spec = self._spec(context, self._backend(), run)
             return self._start(context, run, spec, wait.deadline)
         self._result = run.deliver(started, watched)
         announce(context, self, self.model_name, self._result)
         return self._result
+
+    def _defers(self) -> bool:
+        return self.deferrable and why_it_stays(self) is None
 
     def _hand_to_trigger(self, context: Context, wait: TrainingWait) -> NoReturn:
         # The trigger reads it from there, the first time and whenever it is started again.
@@ -318,6 +325,6 @@ class SageMakerTrainOperator(BaseOperator):
     def _deadline(self) -> datetime | None:
         """When this wait ends; while it waits by itself, Airflow keeps execution_timeout."""
         limits = [timedelta(seconds=self.max_ingestion_time)] if self.max_ingestion_time else []
-        if self.deferrable and self.execution_timeout is not None:
+        if self._defers() and self.execution_timeout is not None:
             limits.append(self.execution_timeout)
         return datetime.now(UTC) + min(limits) if limits else None

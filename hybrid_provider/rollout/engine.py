@@ -233,8 +233,12 @@ class Rollout(Operation):
         if self._outrun:
             self._enter(RolloutState.SUPERSEDED, self._outrun)
             return
-        done = all(member.state is TargetState.REVERTED for member in switched)
-        self._enter(RolloutState.ROLLED_BACK if done else RolloutState.ROLLBACK_PAUSED)
+        left = dict.fromkeys([*switched, *self._in_state(TargetState.REVERT_FAILED)])
+        names = [member.name for member in left if member.state is not TargetState.REVERTED]
+        if names:
+            self._enter(RolloutState.ROLLBACK_PAUSED, f"not back: {', '.join(names)}")
+        else:
+            self._enter(RolloutState.ROLLED_BACK)
 
     def _going(self) -> bool:
         return not self._outrun and self._request is None and self._failures <= self._policy.max_failures

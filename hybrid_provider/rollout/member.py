@@ -63,7 +63,7 @@ class Member:
     ) -> None:
         self.target = target
         self.name = target.name
-        self.group = getattr(target, "group", None)
+        self.group = target.group
         self.state = TargetState.PENDING
         self.error: TargetError | None = None
         self.readiness = Readiness()
@@ -255,24 +255,28 @@ class Member:
 
     async def _switch_to(self, release_id: str, proven: TargetState) -> None:
         self._answer = None
+        activated = False
         try:
-            if self._policy.drain and hasattr(self.target, "drain"):
+            if self._policy.drain:
                 self._enter(TargetState.DRAINING)
                 async with self._timed():
                     await self.target.drain(self._order)
             self._enter(TargetState.ACTIVATING, release_id)
+            activated = True
             async with self._timed():
                 await self.target.activate(self._order, release_id)
                 await self._until_healthy(release_id)
             async with self._timed("progress_deadline"):
                 await self.target.commit(self._order)
         except TargetError as error:
-            await self._undo(error, release_id, proven)
+            await self._undo(error, release_id, proven, activated=activated)
             return
         self._live = release_id
         self._enter(proven, self.error.reason if self.error else "")
 
-    async def _undo(self, cause: TargetError, release_id: str, proven: TargetState) -> None:
+    async def _undo(
+        self, cause: TargetError, release_id: str, proven: TargetState, *, activated: bool
+    ) -> None:
         """Undo what was activated. Where that was the way back already, it stays undone: REVERT_FAILED."""
         self._enter(TargetState.REVERTING, cause.reason)
         reason = cause.reason
@@ -292,7 +296,8 @@ class Member:
             self._live = None
             self._fail(TargetState.REVERT_FAILED, f"{reason}; going back: {error.reason}")
             return
-        if not undone:
+        # Without an activation, what the target knows of is an earlier one's commit.
+        if activated and not undone:
             self._live = release_id
             self._enter(proven, f"{reason}; but it was committed")
         elif proven is TargetState.SUCCEEDED and release_id == self.readiness.current:

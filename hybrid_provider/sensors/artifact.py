@@ -17,6 +17,7 @@ from hybrid_provider.artifacts.artifact import Artifact, ArtifactDict
 from hybrid_provider.artifacts.source import ArtifactSource
 from hybrid_provider.exceptions import ArtifactUnavailable
 from hybrid_provider.hooks.aws import aws_access
+from hybrid_provider.sites import why_it_stays
 from hybrid_provider.triggers.artifact import ModelArtifactTrigger
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class ModelArtifactSensor(BaseSensorOperator):
         region_name: As in the amazon provider.
         verify: As in the amazon provider.
         botocore_config: As in the amazon provider.
-        deferrable: Wait in the triggerer; ``[operators] default_deferrable`` where None.
+        deferrable: Wait in the triggerer; ``[operators] default_deferrable`` where None. Without effect on a
+            site's queue: the triggerer may not reach what the site's worker reaches.
         start_from_trigger: Begin in the triggerer, without a worker's first look. It needs ``deferrable``,
             and arguments that are known when the DAG is parsed; with a template or another task's output the
             task begins on a worker.
@@ -128,6 +130,8 @@ class ModelArtifactSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> object:
         """Wait here, or after a first look in the triggerer."""
+        if self._wants_to_defer() and (reason := why_it_stays(self)):
+            self.log.info("%s", reason)
         if not self._is_deferrable():
             return super().execute(context)
         first = self.poke(context)
@@ -148,6 +152,9 @@ class ModelArtifactSensor(BaseSensorOperator):
         raise AirflowFailException(event["error"])
 
     def _is_deferrable(self) -> bool:
+        return self._wants_to_defer() and why_it_stays(self) is None
+
+    def _wants_to_defer(self) -> bool:
         if self.deferrable is None:
             return conf.getboolean("operators", "default_deferrable", fallback=False)
         return self.deferrable

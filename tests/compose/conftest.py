@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.compose.engine import Engine, engine
 from tests.compose.images import ROOT, build_standins
-from tests.servers import free_port
+from tests.dockerd import Engine, engine, give_up
+from tests.servers import free_port, require_program
 
 # The one place that outlives a run: images and their layers, some gigabytes. Remove it at will.
 CACHE = Path(os.environ.get("HYBRID_COMPOSE_CACHE", "~/.cache/hybrid-provider/compose")).expanduser()
@@ -46,6 +46,12 @@ class Stack:
         lines = self.compose("ps", "--all", "--format", "json").splitlines()
         return {each["Service"]: each for each in map(json.loads, lines)}
 
+    def address(self, service: str, network: str) -> str:
+        """Of a service's container in one of its networks."""
+        container = self.containers()[service]["ID"]
+        wanted = f'{{{{(index .NetworkSettings.Networks "hybrid_{network}").IPAddress}}}}'
+        return self.engine.docker("inspect", "--format", wanted, container).strip()
+
     def explain(self) -> str:
         """Every service's state and the end of its log, for the message of a failed test."""
         states = self.compose("ps", "--all", check=False)
@@ -61,6 +67,9 @@ class Stack:
 @pytest.fixture(scope="session")
 def docker_engine(tmp_path_factory):
     """An engine that holds stand-ins of all images that the project's files name."""
+    require_program("mmdebstrap", "mmdebstrap")
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0:
+        give_up("docker has no compose plugin; .ci/install-compose gets it")
     scratch = tmp_path_factory.mktemp("engine")
     with engine(CACHE, scratch) as running:
         build_standins(running, scratch)
@@ -72,6 +81,8 @@ def stack(docker_engine):
     """The stack, started by the one command that the file names."""
     port = free_port()
     docker_engine.environment["AIRFLOW_PORT"] = str(port)
+    # A test kills workers, and does not want to wait as long as an installation does to be sure of it.
+    docker_engine.environment["TASK_HEARTBEAT_TIMEOUT"] = "45"
     started = Stack(docker_engine, port)
     # What an earlier, killed run may have left in the cache's engine.
     started.compose("down", "--volumes", "--remove-orphans")

@@ -1,38 +1,38 @@
-"""The compose file as it stands, on a real engine: it starts, trains, deploys, and leaves nothing."""
+"""The whole stack of docker-compose.airflow.yml, by the files as they are: starts, trains, deploys, recovers, and leaves nothing."""
 
 from __future__ import annotations
 
 import json
-import time
 
 import httpx
 import pytest
 
-from playground import dataset
-from playground.environment import BUCKET, MODEL
+from playground.environment import BUCKET
+from tests.compose.runs import HOSTS, Run, current, served, serving
 
 # The first run on a machine builds all images.
 pytestmark = pytest.mark.timeout(1200)
 
 ONE_SHOTS = {"secrets", "migrate", "site-key", "connections"}
-HOSTS = ("edge-01", "edge-02")
 CONF = {
     "data": f"s3://{BUCKET}/digits/data/full/",
+    "hosts": [host.replace("-", "_") for host in HOSTS],
     "hyperparameters": {"epochs": 40},
     "policy": {"waves": [1, "100%"], "bake_time": 1, "min_healthy_time": 1, "healthy_deadline": 30},
 }
-RUN_SECONDS = 420
 
-# Asks one host's model server from within the host, with the requests on standard input.
-ASK = """
-import json, os, sys, urllib.request
-asked = urllib.request.Request("http://127.0.0.1:8080/invocations", sys.stdin.buffer.read())
-with urllib.request.urlopen(asked) as reply:
-    predictions = json.load(reply)["predictions"]
-with urllib.request.urlopen("http://127.0.0.1:8080/ping") as reply:
-    served = reply.headers["X-Release-Id"]
-current = os.path.basename(os.path.realpath(os.path.expanduser("~/models/%s/current")))
-print(json.dumps({"predictions": predictions, "served": served, "current": current}))
+# Whether a container gets a TCP connection to each address that it is given: {"address:port": true or false}.
+REACH = """
+import json, socket, sys
+from concurrent.futures import ThreadPoolExecutor
+def reaches(address):
+    try:
+        socket.create_connection(address.rsplit(":", 1), timeout=3).close()
+    except OSError:
+        return False
+    return True
+with ThreadPoolExecutor(len(sys.argv)) as pool:
+    print(json.dumps(dict(zip(sys.argv[1:], pool.map(reaches, sys.argv[1:])))))
 """
 
 
@@ -57,14 +57,22 @@ def test_no_container_shows_a_secret_to_who_may_inspect_it(stack):
     assert not [secret for secret in secrets if secret in shown]
 
 
-def test_every_service_runs_as_an_ordinary_user(stack):
-    users = {
-        name: stack.compose("exec", "-T", name, "id", "-u").strip()
-        for name, container in stack.containers().items()
-        if container["State"] == "running"
+def test_every_service_runs_as_an_ordinary_user_within_limits(stack):
+    running = {
+        name: container for name, container in stack.containers().items() if container["State"] == "running"
     }
+    users = {name: stack.compose("exec", "-T", name, "id", "-u").strip() for name in running}
+    limits = stack.engine.docker(
+        "inspect",
+        "--format",
+        "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy.Name}}",
+        *(container["ID"] for container in running.values()),
+    ).splitlines()
 
     assert "0" not in users.values(), users
+    for line in limits:
+        memory, processes, restart = line.split()
+        assert (int(memory) > 0, int(processes) > 0, restart) == (True, True, "unless-stopped"), line
 
 
 def test_a_wrong_password_is_refused(stack):
@@ -73,19 +81,67 @@ def test_a_wrong_password_is_refused(stack):
     assert asked.status_code == 401
 
 
-def test_a_run_asked_for_through_the_rest_api_turns_green_and_both_hosts_serve_its_release(stack, api):
-    run = trigger(stack, api)
+def test_the_cloud_has_no_way_to_a_host_and_the_sites_worker_none_to_the_database(stack):
+    hosts = [f"{each}:2222" for host in HOSTS for each in (stack.address(host, "site"), host)]
+    stores = [
+        f"{each}:{port}"
+        for name, port in (("postgres", 5432), ("redis", 6379))
+        for each in (stack.address(name, "cloud"), name)
+    ]
 
-    state = wait_for_the_end(stack, api, run)
+    for service in ("worker", "scheduler", "triggerer", "api-server", "dag-processor"):
+        assert reached(stack, service, hosts + stores) == dict.fromkeys(hosts, False) | dict.fromkeys(
+            stores, True
+        )
+    assert reached(stack, "site-worker", hosts + stores) == dict.fromkeys(hosts, True) | dict.fromkeys(
+        stores, False
+    )
 
-    assert state == "success", failure(stack, api, run)
-    release = api.get(f"{run}/taskInstances/sync/xcomEntries/return_value").json()["value"]["release_id"]
-    rows = dataset.held_out()
-    for host in HOSTS:
-        answer = ask(stack, host, rows)
-        right = sum(a == b for a, b in zip(answer["predictions"], rows.labels.tolist(), strict=True))
-        assert (answer["served"], answer["current"]) == (release, release)
-        assert right / len(rows.labels) > 0.8
+
+def test_the_sites_worker_holds_one_secret_of_airflows_and_no_address_of_its_database(stack):
+    held = stack.compose("exec", "-T", "site-worker", "ls", "/var/lib/hybrid/secrets").split()
+    environment = stack.compose("exec", "-T", "site-worker", "env")
+
+    assert held == ["jwt_secret"]
+    assert "postgres" not in environment
+    assert "redis" not in environment
+
+
+def test_the_ui_shows_the_dags_and_the_fleet_page(stack, api):
+    page = httpx.get(f"{stack.url}/plugin/model-fleet", timeout=30)
+    plugins = api.get("/plugins").raise_for_status().json()["plugins"]
+
+    assert api.get("/importErrors").raise_for_status().json()["import_errors"] == []
+    assert page.status_code == 200
+    assert "model-fleet" in {app["url_route"] for plugin in plugins for app in plugin["react_apps"]}
+
+
+def test_a_run_asked_for_through_the_rest_api_turns_green_and_every_host_serves_its_release(stack, api):
+    run = Run(stack, api, "hybrid_retrain", CONF)
+
+    assert run.end() == "success", run.explain()
+    assert {run.tasks()[task]["hostname"] for task in ("sync", "deploy")} == {"site-worker"}
+    assert served(stack) == serving(run.xcom("sync")["release_id"])
+
+
+def test_a_rollout_outlives_the_scheduler_the_broker_and_the_sites_worker(stack, api):
+    before = current(stack, HOSTS[0])
+    run = Run(stack, api, "hybrid_retrain", CONF | {
+        "hyperparameters": {"epochs": 41},
+        "policy": CONF["policy"] | {"bake_time": 20},
+    })  # fmt: skip
+    run.wait(lambda run: run.tasks()["train"]["state"] == "running", "training")
+    stack.compose("kill", "redis", "scheduler")
+    stack.compose("start", "redis", "scheduler")
+
+    run.wait(lambda _: current(stack, HOSTS[0]) != before, "past its canary")
+    stack.compose("kill", "site-worker")
+    stack.compose("start", "site-worker")
+
+    assert run.end() == "success", run.explain()
+    assert run.tasks()["deploy"]["try_number"] > 1
+    assert served(stack) == serving(run.xcom("sync")["release_id"])
+    assert trainings(stack) == 2
 
 
 def test_down_leaves_no_container_no_network_and_no_volume(stack):
@@ -97,39 +153,15 @@ def test_down_leaves_no_container_no_network_and_no_volume(stack):
     assert docker("network", "ls", "--filter", "type=custom", "--quiet") == ""
 
 
-def trigger(stack, api):
-    """Ask for a run as the UI's button does; the path of the run in the API."""
-    deadline = time.monotonic() + 120
-    while api.get("/dags/hybrid_retrain").status_code != 200:
-        if time.monotonic() > deadline:
-            pytest.fail(f"the DAG processor did not find hybrid_retrain\n{stack.explain()}")
-        time.sleep(1)
-    api.patch("/dags/hybrid_retrain", json={"is_paused": False}).raise_for_status()
-    asked = api.post("/dags/hybrid_retrain/dagRuns", json={"logical_date": None, "conf": CONF})
-    return f"/dags/hybrid_retrain/dagRuns/{asked.raise_for_status().json()['dag_run_id']}"
+def reached(stack, service, addresses):
+    return json.loads(stack.compose("exec", "-T", service, "python", "-c", REACH, *addresses))
 
 
-def wait_for_the_end(stack, api, run):
-    deadline = time.monotonic() + RUN_SECONDS
-    while (state := api.get(run).json()["state"]) in {"queued", "running"}:
-        if time.monotonic() > deadline:
-            pytest.fail(f"the run is still {state} after {RUN_SECONDS} s\n{failure(stack, api, run)}")
-        time.sleep(1)
-    return state
-
-
-def failure(stack, api, run):
-    """The tasks' states, the logs of those that are not green, and every container's."""
-    tasks = api.get(f"{run}/taskInstances").json()["task_instances"]
-    texts = [f"{task['task_id']}: {task['state']}" for task in tasks]
-    for task in tasks:
-        if task["state"] not in {"success", None} and task["try_number"]:
-            log = api.get(f"{run}/taskInstances/{task['task_id']}/logs/{task['try_number']}").json()
-            texts.append(json.dumps(log, indent=1)[-6000:])
-    return "\n".join([*texts, stack.explain()])
-
-
-def ask(stack, host, rows):
-    requests = json.dumps({"instances": rows.pixels.tolist()})
-    answer = stack.compose("exec", "-T", host, "python3", "-c", ASK % MODEL, given=requests)
-    return json.loads(answer)
+def trainings(stack):
+    """How many jobs the embedded cloud was ever asked for."""
+    script = (
+        "import boto3, json, os; cloud = json.load(open('/var/lib/hybrid/cloud/cloud.json'));"
+        "os.environ.update(cloud['environment']);"
+        "print(len(boto3.client('sagemaker').list_training_jobs()['TrainingJobSummaries']))"
+    )
+    return int(stack.compose("exec", "-T", "emulator", "python", "-c", script))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -23,9 +24,19 @@ def place(tmp_path_factory):
     shutil.copytree(Path(__file__).parents[2] / "dags", dags)
     with playground(folder) as started, pytest.MonkeyPatch.context() as patch:
         started.environment["AIRFLOW__CORE__DAGS_FOLDER"] = str(dags)
+        started.environment["AIRFLOW_CONN_EDGE_02"] = with_key_text(
+            started.environment["AIRFLOW_CONN_EDGE_02"]
+        )
         for name, value in started.environment.items():
             patch.setenv(name, value)
         yield started
+
+
+def with_key_text(connection: str) -> str:
+    """The same ssh connection with its private key's text in it, which must then be seen nowhere else."""
+    fields = json.loads(connection)
+    key_file = Path(fields["extra"].pop("key_file"))
+    return json.dumps(fields | {"extra": fields["extra"] | {"private_key": key_file.read_text()}})
 
 
 @pytest.fixture(scope="module")

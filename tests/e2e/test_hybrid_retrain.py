@@ -10,6 +10,7 @@ import pytest
 from playground import dataset
 from playground.environment import BUCKET, MODEL
 from playground.judge import judge
+from tests.e2e.secrets import Secrets
 
 QUICK = {"waves": [1, "100%"], "bake_time": 1, "min_healthy_time": 1, "healthy_deadline": 15}
 CONF = {
@@ -72,12 +73,15 @@ def test_a_run_asked_for_through_the_rest_api_turns_green(place, airflow, api):
         json={"logical_date": None, "conf": CONF | {"hyperparameters": {"epochs": 22}}},
     )
     run = asked.raise_for_status().json()["dag_run_id"]
+    secrets = Secrets(place)
+    seen: set[str] = set()
 
     while (state := api.get(f"/dags/hybrid_retrain/dagRuns/{run}").json()["state"]) in {"queued", "running"}:
         airflow.check()
         if time.monotonic() > deadline:
             pytest.fail(f"the run is still {state} after {RUN_SECONDS} s; logs in {airflow.logs}")
-        time.sleep(1)
+        seen.update(secrets.found_in_processes())
+        time.sleep(0.2)
     tasks = {
         task["task_id"]: task["state"]
         for task in api.get(f"/dags/hybrid_retrain/dagRuns/{run}/taskInstances").json()["task_instances"]
@@ -87,3 +91,6 @@ def test_a_run_asked_for_through_the_rest_api_turns_green(place, airflow, api):
         f"/dags/hybrid_retrain/dagRuns/{run}/taskInstances/sync/xcomEntries/return_value"
     ).json()["value"]
     assert served(place) == serving(release["release_id"])
+    # In no log, XCom, rendered field or asset event, on no host, and in no list of processes.
+    assert seen.union(secrets.found_in_files()) == set()
+    assert secrets.looked_at > 100

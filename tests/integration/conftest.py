@@ -4,33 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import botocore.loaders
-import botocore.session
 import pytest
 
 from hybrid_provider.emulator import Emulator
 from hybrid_provider.targets.ssh import SshTarget
 from hybrid_provider.targets.target import Placement
+from tests.botocore_models import read_once
+from tests.integration.engines import Dockerd, dockerd
 from tests.integration.s3bucket import Bucket
 from tests.integration.sshhosts import sshd
+from tests.training_stage import BUCKET, Puppets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from hybrid_provider.emulator.sagemaker.ledger import LedgerEntry
     from tests.integration.sshhosts import Host
 
 
 @pytest.fixture(scope="session", autouse=True)
 def models_are_read_once() -> Iterator[None]:
-    """All boto3 sessions share botocore's service models: reading them is nearly all that a client costs."""
-    loader = botocore.loaders.create_loader()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            botocore.session.Session,
-            "_register_data_loader",
-            lambda session: session._components.register_component("data_loader", loader),
-        )
+    """By all tests of a session together."""
+    with read_once():
         yield
 
 
@@ -39,6 +35,30 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """One embedded cloud with two hosts for all tests: use bucket and job names of your own."""
     with Emulator(tmp_path_factory.mktemp("emulator"), hosts=2, model="digits") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def puppets() -> Puppets:
+    """The containers of :func:`puppet_cloud`."""
+    return Puppets()
+
+
+@pytest.fixture(scope="session")
+def puppet_cloud(tmp_path_factory: pytest.TempPathFactory, puppets: Puppets) -> Iterator[Emulator]:
+    """One embedded cloud whose containers do what a test says: tell jobs apart by their tags."""
+    with Emulator(tmp_path_factory.mktemp("puppets"), hosts=0, runner_for=puppets.runner_for) as running:
+        running.client("s3").create_bucket(Bucket=BUCKET)
+        yield running
+
+
+@pytest.fixture
+def new_jobs(puppet_cloud: Emulator, puppets: Puppets) -> Iterator[Callable[[], list[LedgerEntry]]]:
+    """The ledger's entries of this test; a job that it leaves running ends with it."""
+    before = set(puppet_cloud.ledger.started)
+    yield lambda: [entry for entry in puppet_cloud.ledger.entries if entry.name not in before]
+    for job in puppet_cloud.ledger.entries:
+        if job.name not in before and job.running:
+            puppets.of(job.name).finish()
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +86,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 def target(host: Host, tmp_path: Path) -> SshTarget:
     """A target on that host with a base folder of this test's own, and no service."""
     return SshTarget(name="edge", address=host.address, placement=Placement(base_folder=f"{tmp_path}/models"))
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dockerd]:
+    """One Docker Engine for all tests: use model names and ports of your own."""
+    with dockerd(tmp_path_factory.mktemp("docker")) as running:
+        yield running

@@ -167,7 +167,7 @@ def test_two_emulators_do_not_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_keeps_its_objects_and_keys_for_the_next_start(tmp_path: Path) -> None:
-    first_port = 20_000 + free_port() % 20_000
+    first_port = free_port()
     with Emulator(tmp_path, hosts=1, first_port=first_port) as before:
         s3 = before.client("s3")
         s3.create_bucket(Bucket="kept")

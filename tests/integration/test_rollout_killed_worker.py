@@ -93,7 +93,7 @@ async def test_without_a_retry_the_host_goes_back_by_itself_at_its_deadline(host
 async def test_another_deploy_waits_for_its_turn(host, first, second):
     await deploy(first, [host], "r-1")
     killed_at("SOAKING", second, host, "r-2", healthy_deadline=200, progress_deadline=300, min_healthy_time=1)
-    result = await deploy(second, [host], "r-3")
+    result = await deploy(second, [host], "r-3", lock_wait=1, lock_poll=0.2)
     assert [str(target.state) for target in result.targets] == ["LOCKED"]
     assert "rollout r-2" in result.targets[0].error
     assert result.retryable

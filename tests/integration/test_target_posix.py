@@ -259,7 +259,7 @@ async def test_an_activation_whose_script_is_killed_is_undone(target, release, t
     await opened.activate(order, release.release_id)
     model = tmp_path / "models/digits"
     for pid in processes_in(model):
-        # What it waits with ends by itself.
+        # Its naps come and go.
         with suppress(ProcessLookupError):
             os.kill(pid, 9)
     with pytest.raises(TargetFailed, match="killed"):

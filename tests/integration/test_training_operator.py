@@ -12,29 +12,18 @@ import pytest
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from hybrid_provider.emulator import Emulator
 from hybrid_provider.links.training import TrainingJobLink, TrainingLogLink
 from hybrid_provider.operators.train import SageMakerTrainOperator
 from hybrid_provider.triggers import training as trigger_module
-from tests.training_stage import BUCKET, IMAGE, Comms, Instance, Puppets, environment, rebuilt, train
+from tests.training_stage import BUCKET, IMAGE, Comms, Instance, environment, rebuilt, train
 
 
 @pytest.fixture(scope="module")
-def puppets():
-    return Puppets()
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory, puppets):
-    folder = tmp_path_factory.mktemp("cloud")
-    with (
-        Emulator(folder, hosts=0, runner_for=puppets.runner_for) as emulator,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        emulator.client("s3").create_bucket(Bucket=BUCKET)
-        for name, value in environment(emulator).items():
+def cloud(puppet_cloud):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(puppet_cloud).items():
             patch.setenv(name, value)
-        yield emulator
+        yield puppet_cloud
 
 
 @pytest.fixture
@@ -49,14 +38,7 @@ def mode(request):
 
 def jobs_of(cloud, task):
     """The ledger's entries of one run."""
-    sagemaker = cloud.client("sagemaker")
-    arn = "arn:aws:sagemaker:us-east-1:123456789012:training-job"
-
-    def run_of(name):
-        tags = sagemaker.list_tags(ResourceArn=f"{arn}/{name}")["Tags"]
-        return next((tag["Value"] for tag in tags if tag["Key"] == "hybrid:run"), None)
-
-    return [entry for entry in cloud.ledger.entries if run_of(entry.name) == task.run_id]
+    return [entry for entry in cloud.ledger.entries if entry.tags.get("hybrid:run") == task.run_id]
 
 
 def test_the_result_is_the_verified_artifact_and_what_it_cost(cloud, task, mode):
@@ -157,7 +139,7 @@ def test_what_was_billed_is_counted_however_the_job_ended(cloud, task, monkeypat
         task.attempt(train(plan))
 
     (job,) = jobs_of(cloud, task)
-    assert counted == [("hybrid.training.billable_seconds", job.billed_seconds, "puppet")]
+    assert counted == [("hybrid.train.billable_seconds", job.billed_seconds, "puppet")]
 
 
 def test_an_empty_model_folder_is_a_failure_and_a_clear_trains_again(cloud, task, mode):

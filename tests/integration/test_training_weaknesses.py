@@ -37,35 +37,21 @@ from uuid import uuid4
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from hybrid_provider.emulator import Emulator
 from tests.boundaries import Boundaries, Boundary
-from tests.training_stage import BUCKET, Instance, Puppets, environment, rebuilt, train, train_with_amazon
+from tests.training_stage import (
+    Instance,
+    environment,
+    ours_and_theirs,
+    rebuilt,
+    train,
+    train_with_amazon,
+)
 from tests.training_worker import Worker
 
-ours_and_theirs = pytest.mark.parametrize(
-    "make",
-    [
-        pytest.param(train, id="ours"),
-        pytest.param(
-            train_with_amazon,
-            id="amazon",
-            marks=pytest.mark.xfail(strict=True, reason="the weakness that this test is about"),
-        ),
-    ],
-)
-
 
 @pytest.fixture(scope="module")
-def puppets():
-    return Puppets()
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory, puppets):
-    folder = tmp_path_factory.mktemp("cloud")
-    with Emulator(folder, hosts=0, runner_for=puppets.runner_for) as emulator:
-        emulator.client("s3").create_bucket(Bucket=BUCKET)
-        yield emulator
+def cloud(puppet_cloud):
+    return puppet_cloud
 
 
 @pytest.fixture(scope="module")
@@ -88,22 +74,6 @@ def known(cloud, boundaries):
 def task(boundaries):
     boundaries.attempt()
     return Instance(run_id=f"manual__{uuid4().hex[:8]}")
-
-
-@pytest.fixture
-def new_jobs(cloud):
-    """The ledger's entries of this test."""
-    before = set(cloud.ledger.started)
-    return lambda: [entry for entry in cloud.ledger.entries if entry.name not in before]
-
-
-@pytest.fixture(autouse=True)
-def nothing_left(cloud, puppets, new_jobs):
-    """What the amazon operator leaves running ends with its test."""
-    yield
-    for job in new_jobs():
-        if job.running:
-            puppets.of(job.name).finish()
 
 
 @ours_and_theirs

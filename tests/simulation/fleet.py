@@ -6,8 +6,11 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hybrid_provider.artifacts.manifest import Manifest, ManifestFile
+from hybrid_provider.artifacts.release import Release
 from hybrid_provider.exceptions import TargetFailed, TargetLocked, TargetNotReady, TargetUnreachable
 from hybrid_provider.rollout.probe import Answer
 from hybrid_provider.targets.target import Inspection, Readiness, Staged
@@ -15,6 +18,14 @@ from hybrid_provider.targets.target import Inspection, Readiness, Staged
 if TYPE_CHECKING:
     import random
 
+OLD, NEW = "old", "new"
+RELEASE = Release(
+    model="digits",
+    release_id=NEW,
+    manifest=Manifest.of([ManifestFile("model.onnx", 1, "0" * 64)]),
+    path=Path("/nowhere"),
+    artifact=None,
+)
 STEPS = ("preflight", "stage", "activate", "probe", "commit", "revert", "finish")
 
 
@@ -39,6 +50,7 @@ class SimulatedTarget:
     stepped: list[tuple[str, str]]
     host: str = "simulated"
     probe_url: str | None = None
+    group: str | None = None
     live: str | None = None
     releases: set[str] = field(default_factory=set)
     holder: str | None = None

@@ -11,8 +11,7 @@ import pytest
 from hybrid_provider.rollout.engine import Rollout
 from hybrid_provider.rollout.policy import OnBreach, RolloutPolicy
 from hybrid_provider.rollout.probe import Answer
-from tests.simulation.fleet import Fault, SimulatedProbe, SimulatedTarget
-from tests.simulation.test_rollout_schedules import NEW, OLD, RELEASE
+from tests.simulation.fleet import NEW, OLD, RELEASE, Fault, SimulatedProbe, SimulatedTarget
 from tests.simulation.virtual_time import run_in_virtual_time
 
 

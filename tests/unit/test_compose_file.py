@@ -34,11 +34,35 @@ def test_no_service_has_a_secret_or_a_default_password_in_its_environment(name):
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_has_a_health_check_or_is_waited_for_until_it_ended(name):
     waited_for = any(
-        service.get("depends_on", {}).get(name) == {"condition": "service_completed_successfully"}
+        service.get("depends_on", {}).get(name, {}).get("condition") == "service_completed_successfully"
         for service in SERVICES.values()
     )
 
     assert ("healthcheck" in SERVICES[name]) != waited_for
+
+
+def test_the_command_of_a_newcomer_starts_the_demo_and_production_starts_without_it():
+    demo = {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]}
+
+    assert "COMPOSE_PROFILES=demo" in (ROOT / ".env").read_text().splitlines()
+    assert demo == {"emulator", "site-key", "connections", "edge-01", "edge-02", "edge-03"}
+    for name in SERVICES.keys() - demo:
+        needed = SERVICES[name].get("depends_on", {})
+        assert all(needed[each].get("required") is False for each in needed.keys() & demo), name
+
+
+def test_no_service_is_in_the_networks_of_the_cloud_and_of_the_site():
+    on_site = {name for name, service in SERVICES.items() if "site" in service.get("networks", [])}
+
+    assert on_site == {"site-worker", "edge-01", "edge-02", "edge-03"}
+    assert all("cloud" not in SERVICES[name]["networks"] for name in on_site)
+    assert all("networks" in service or service["network_mode"] == "none" for service in SERVICES.values())
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_has_limits_and_comes_back_if_it_crashes(name):
+    assert {"mem_limit", "pids_limit"} <= SERVICES[name].keys()
+    assert SERVICES[name]["restart"] == ("unless-stopped" if "healthcheck" in SERVICES[name] else "no")
 
 
 def test_every_image_that_is_not_built_here_has_a_stand_in_of_the_same_name():

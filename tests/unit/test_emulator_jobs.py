@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
+from hybrid_provider.emulator.sagemaker.describe import billable_seconds
 from hybrid_provider.emulator.sagemaker.failure import exception_in, failure_reason
+from hybrid_provider.emulator.sagemaker.job import Secondary, Status, TrainingJob, Transition
 from hybrid_provider.emulator.sagemaker.logs import batches
 from hybrid_provider.emulator.sagemaker.metrics import MetricReader
 from hybrid_provider.emulator.sagemaker.storage import channel_names
@@ -97,3 +101,20 @@ def test_a_metric_is_the_last_number_that_its_pattern_finds() -> None:
     for line in ("loss=0.5;", "loss=nothing;", "loss=0.25; step 12"):
         reader.read(line)
     assert [(metric.name, metric.value) for metric in reader.found()] == [("loss", 0.25), ("whole", 0.0)]
+
+
+def test_the_time_between_the_loss_of_spot_instances_and_the_next_ones_is_not_billed() -> None:
+    began = datetime(2026, 11, 24, tzinfo=UTC)
+    phases = ["Starting", "Downloading", "Training", "Interrupted", "Starting", "Training", "Completed"]
+    moments = [began + timedelta(seconds=seconds) for seconds in (0, 10, 20, 110, 120, 1000, 1100)]
+    job = TrainingJob(
+        request={"TrainingJobName": "spot", "EnableManagedSpotTraining": True},
+        arn="arn", created=began, modified=began, started=moments[1], ended=moments[-1], status=Status.COMPLETED,
+        transitions=[
+            Transition(secondary=Secondary(phase), message="", started=at, ended=until)
+            for phase, at, until in zip(phases, moments, [*moments[1:], moments[-1]], strict=True)
+        ],
+    )  # fmt: skip
+
+    assert job.training_time == timedelta(seconds=100 + 100)
+    assert billable_seconds(job) == 60

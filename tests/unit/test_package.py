@@ -37,7 +37,11 @@ def test_both_entry_points_load():
 
 def test_every_class_that_the_provider_info_names_can_be_imported():
     info = get_provider_info()
-    names = [entry["hook-class-name"] for entry in info["connection-types"]] + info.get("extra-links", [])
+    names = (
+        [entry["hook-class-name"] for entry in info["connection-types"]]
+        + info["extra-links"]
+        + info["notifications"]
+    )
 
     for name in names:
         module, _, attribute = name.rpartition(".")
@@ -112,7 +116,7 @@ HEAVY = {"boto3", "botocore", "asyncssh", "obstore", "docker", "isal", "onnxrunt
 
 
 MODULES = [
-    "operators.train", "operators.sync", "operators.deploy", "sensors.artifact", "triggers.training", "triggers.artifact",
+    "operators.train", "operators.sync", "operators.deploy", "operators.gate", "sensors.artifact", "triggers.training", "triggers.artifact",
 ]  # fmt: skip
 
 

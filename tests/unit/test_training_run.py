@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +17,8 @@ from hybrid_provider.exceptions import (
     TrainingRefused,
     TrainingStopped,
 )
-from hybrid_provider.training.backend import FailureClass, JobState
+from hybrid_provider.training.backend import FailureClass, JobRef, JobState
+from hybrid_provider.training.sagemaker.backend import SageMakerBackend
 from tests.cloud import Clock, Cloud
 from tests.training_task import CHANGED, SPEC, Task
 
@@ -62,6 +65,26 @@ def test_a_kill_while_the_submit_s_answer_is_on_its_way_stops_the_job(cloud, tas
     process.start(SPEC)
 
     assert cloud.jobs[cloud.cancelled[0]].status.state is JobState.STOPPING
+
+
+def test_a_kill_while_a_client_is_made_stops_the_job_all_the_same():
+    """The signal's handler runs in the thread that it interrupts, which may hold the backend's lock."""
+    stopped = []
+
+    class Access:
+        session = SimpleNamespace(region_name="us-east-1")
+
+        def client(self, service):
+            if service == "logs":
+                backend.cancel(JobRef("digits-g1", ""))
+            return SimpleNamespace(stop_training_job=lambda **job: stopped.append(job["TrainingJobName"]))
+
+    backend = SageMakerBackend(Access())
+    making = threading.Thread(target=backend._client, args=("logs",), daemon=True)
+    making.start()
+    making.join(30)
+
+    assert stopped == ["digits-g1"]
 
 
 def test_a_kill_before_anything_was_started_stops_nothing(cloud, task):

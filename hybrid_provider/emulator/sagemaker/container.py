@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hybrid_provider.emulator.processes import Program
@@ -76,6 +76,12 @@ class Container:
     def output_folder(self) -> Path:
         """What becomes ``output.tar.gz``."""
         return self.folder / "output" / "data"
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """What is kept in step with CheckpointConfig.S3Uri."""
+        path = self.request.get("CheckpointConfig", {}).get("LocalPath", "/opt/ml/checkpoints")
+        return self.folder.joinpath(*PurePosixPath(path).relative_to("/opt/ml").parts)
 
     def channel_folder(self, name: str) -> Path:
         """Where a channel's files are."""

@@ -18,7 +18,7 @@ def billable_seconds(job: TrainingJob) -> int | None:
     if job.training_time is None:
         return None
     seconds = job.training_time.total_seconds()
-    if job.request.get("EnableManagedSpotTraining"):
+    if job.spot:
         seconds *= SPOT_BILLED_SHARE
     return max(1, round(seconds))
 

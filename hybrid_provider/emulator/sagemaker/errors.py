@@ -31,6 +31,13 @@ class ResourceLimitExceeded(ServiceError):
     http_status = 400
 
 
+class ThrottlingException(ServiceError):
+    """Too many calls; :class:`~hybrid_provider.emulator.sagemaker.trouble.Trouble` says when."""
+
+    code = "ThrottlingException"
+    http_status = 400
+
+
 class SerializationException(ServiceError):
     """The body is no JSON, or holds a value of the wrong type."""
 

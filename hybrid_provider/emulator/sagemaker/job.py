@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 
 def now() -> datetime:
@@ -45,6 +45,9 @@ class Secondary(StrEnum):
     MAX_RUNTIME_EXCEEDED = "MaxRuntimeExceeded"
     MAX_WAIT_TIME_EXCEEDED = "MaxWaitTimeExceeded"
     INTERRUPTED = "Interrupted"
+
+
+_WITHOUT_INSTANCES: Final = frozenset({Secondary.STARTING, Secondary.PENDING, Secondary.INTERRUPTED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +128,30 @@ class TrainingJob:
         return timedelta(seconds=self.request["StoppingCondition"].get("MaxRuntimeInSeconds", 86400))
 
     @property
+    def spot(self) -> bool:
+        """Whether its instances may be taken back."""
+        return bool(self.request.get("EnableManagedSpotTraining"))
+
+    @property
+    def wait_ends(self) -> datetime:
+        """With spot, when MaxWaitTimeInSeconds is over."""
+        return self.created + timedelta(seconds=self.request["StoppingCondition"]["MaxWaitTimeInSeconds"])
+
+    @property
     def training_time(self) -> timedelta | None:
-        """From the start on the instances to the end of the upload, whole seconds, at least one."""
+        """From the start on the instances to the end of the upload, whole seconds, at least one.
+
+        The time between the loss of spot instances and the next ones is left out.
+        """
         if self.started is None or self.ended is None:
             return None
-        return timedelta(seconds=max(1, round((self.ended - self.started).total_seconds())))
+        without = [
+            (transition.ended or self.ended) - transition.started
+            for transition in self.transitions
+            if transition.secondary in _WITHOUT_INSTANCES and transition.started >= self.started
+        ]
+        seconds = (self.ended - self.started - sum(without, timedelta())).total_seconds()
+        return timedelta(seconds=max(1, round(seconds)))
 
     def request_stop(self) -> None:
         """Have the job's thread stop it."""

@@ -23,6 +23,7 @@ class LedgerEntry:
         secondary_status: SecondaryStatus now.
         billed_seconds: BillableTimeInSeconds x InstanceCount; 0 while it runs.
         running: It has not reached a terminal status.
+        tags: What it carries now.
     """
 
     name: str
@@ -30,6 +31,7 @@ class LedgerEntry:
     secondary_status: str
     billed_seconds: int
     running: bool
+    tags: Mapping[str, str]
 
 
 class Ledger:
@@ -73,4 +75,5 @@ def _entry(job: TrainingJob) -> LedgerEntry:
             secondary_status=str(job.secondary),
             billed_seconds=(billable_seconds(job) or 0) * job.instance_count,
             running=not job.status.terminal,
+            tags=dict(job.tags),
         )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from hybrid_provider.emulator.sagemaker.container import Runner
     from hybrid_provider.emulator.sagemaker.job import TrainingJob
+    from hybrid_provider.emulator.sagemaker.trouble import Trouble
 
 _log = logging.getLogger(__name__)
 
@@ -66,12 +67,15 @@ class _Cause(Enum):
     BY_THEMSELVES = auto()
     STOPPED = auto()
     TIMED_OUT = auto()
+    WAITED_OUT = auto()
+    INTERRUPTED = auto()
+    """Their spot instances were taken back."""
 
 
-def live(job: TrainingJob, world: World) -> None:
+def live(job: TrainingJob, world: World, trouble: Trouble) -> None:
     """Run the job to its end; whatever goes wrong becomes its FailureReason."""
     try:
-        _train(job, world)
+        _train(job, world, trouble)
     except JobFailed as failure:
         _fail(job, str(failure))
     except Exception as error:  # noqa: BLE001 - nobody is above a thread; a job must end all the same
@@ -80,28 +84,54 @@ def live(job: TrainingJob, world: World) -> None:
         _fail(job, f"InternalServerError: We encountered an internal error: {error}")
 
 
-def _train(job: TrainingJob, world: World) -> None:
+def _train(job: TrainingJob, world: World, trouble: Trouble) -> None:
     containers = [
         Container(job, host, world.folder / job.name / host / "opt" / "ml", world.aws) for host in job.hosts
     ]
-    for secondary, message in (
-        (Secondary.STARTING, "Launching requested ML instances"),
-        (Secondary.PENDING, "Preparing the instances for training"),
-        (Secondary.DOWNLOADING, "Downloading input data"),
-    ):
-        if _stopped_early(job):
+    ran = 0.0
+    cause = _Cause.INTERRUPTED
+    while cause is _Cause.INTERRUPTED:
+        if not _bring_up(job, containers, world, trouble):
             return
-        job.enter(secondary, message)
-    _download(job, containers, world)
-    job.enter(Secondary.DOWNLOADING, "Downloading the training image")
-    if _stopped_early(job):
-        return
-    job.enter(Secondary.TRAINING, "Training image download completed. Training in progress.")
-    cause = _run(job, containers, world)
+        began = time.monotonic()
+        cause = _run(job, containers, world, trouble, deadline=began + job.max_runtime.total_seconds() - ran)
+        ran += time.monotonic() - began
+        if cause is _Cause.INTERRUPTED:
+            job.enter(Secondary.INTERRUPTED, "Training job interrupted: the spot instances were taken back")
     if world.closing.is_set():
         return
     _upload(job, containers, world)
     _finish(job, cause)
+
+
+def _bring_up(job: TrainingJob, containers: list[Container], world: World, trouble: Trouble) -> bool:
+    """Go all the way to Training; False if the job has ended on it."""
+    job.enter(Secondary.STARTING, "Launching requested ML instances")
+    if _ended_while_waiting(job, trouble):
+        return False
+    for secondary, message in (
+        (Secondary.PENDING, "Preparing the instances for training"),
+        (Secondary.DOWNLOADING, "Downloading input data"),
+    ):
+        if _stopped_early(job):
+            return False
+        job.enter(secondary, message)
+    _download(job, containers, world)
+    job.enter(Secondary.DOWNLOADING, "Downloading the training image")
+    if _stopped_early(job):
+        return False
+    job.enter(Secondary.TRAINING, "Training image download completed. Training in progress.")
+    return True
+
+
+def _ended_while_waiting(job: TrainingJob, trouble: Trouble) -> bool:
+    """Wait for spot instances; a job that has waited too long for them has no artifact."""
+    while job.spot and not trouble.spot_instances and not job.stop_requested.is_set():
+        if now() >= job.wait_ends:
+            _wait_over(job)
+            return True
+        _wait_for(job.wake, _when_wait_ends(job))
+    return False
 
 
 def _stopped_early(job: TrainingJob) -> bool:
@@ -112,11 +142,16 @@ def _stopped_early(job: TrainingJob) -> bool:
 
 
 def _download(job: TrainingJob, containers: list[Container], world: World) -> None:
+    checkpoints = job.request.get("CheckpointConfig", {}).get("S3Uri")
     with job.lock:
-        job.started = now()
+        # After an interruption it goes on.
+        job.started = job.started or now()
     for container in containers:
         container.prepare()
         try:
+            if checkpoints is not None:
+                uri = f"{checkpoints.rstrip('/')}/"
+                storage.download_channel(world.s3, uri, container.checkpoint_folder)
             for channel in job.request.get("InputDataConfig", ()):
                 uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
                 storage.download_channel(world.s3, uri, container.channel_folder(channel["ChannelName"]))
@@ -124,21 +159,24 @@ def _download(job: TrainingJob, containers: list[Container], world: World) -> No
             raise JobFailed(f"ClientError: Data download failed:{error}") from error
 
 
-def _run(job: TrainingJob, containers: list[Container], world: World) -> _Cause:
-    """Run the containers to their end.
+def _run(
+    job: TrainingJob, containers: list[Container], world: World, trouble: Trouble, deadline: float
+) -> _Cause:
+    """Run the containers to their end, and bring their checkpoints to S3.
+
+    The service keeps checkpoints in step all the time; that is not emulated.
 
     Raises:
         JobFailed: One of them failed by itself.
     """
     image = job.request["AlgorithmSpecification"].get("TrainingImage", "")
     metrics = MetricReader(job.request["AlgorithmSpecification"].get("MetricDefinitions", ()))
-    deadline = time.monotonic() + job.max_runtime.total_seconds()
     try:
         cluster = Cluster(containers, world.runner_for(image), world.logs, metrics.read, job.wake.set)
     except OSError as error:
         raise JobFailed(f"AlgorithmError: the container's entry point does not start: {error}") from error
     try:
-        cause = _wait(job, cluster, deadline)
+        cause = _wait(job, cluster, trouble, deadline)
         if cause is not _Cause.BY_THEMSELVES:
             _stop(job, cluster, world)
     finally:
@@ -146,6 +184,7 @@ def _run(job: TrainingJob, containers: list[Container], world: World) -> _Cause:
         cluster.join()
         with job.lock:
             job.metrics = metrics.found()
+    _keep_checkpoints(job, containers, world)
     failed = cluster.failed()
     if failed is not None and cause is _Cause.BY_THEMSELVES:
         container = next(container for container in containers if container.host == failed.host)
@@ -153,16 +192,35 @@ def _run(job: TrainingJob, containers: list[Container], world: World) -> _Cause:
     return cause
 
 
-def _wait(job: TrainingJob, cluster: Cluster, deadline: float) -> _Cause:
+def _keep_checkpoints(job: TrainingJob, containers: list[Container], world: World) -> None:
+    uri = job.request.get("CheckpointConfig", {}).get("S3Uri")
+    if uri is None or world.closing.is_set():
+        return
+    try:
+        for container in containers:
+            storage.upload_checkpoints(world.s3, container.checkpoint_folder, uri)
+    except (ClientError, BotoCoreError, storage.UploadFailed) as error:
+        raise JobFailed(f"ClientError: Checkpoint upload failed:{error}") from error
+
+
+def _wait(job: TrainingJob, cluster: Cluster, trouble: Trouble, deadline: float) -> _Cause:
     """Return when the containers are over, or must be stopped."""
     while not cluster.over():
+        wait_ends = _when_wait_ends(job)
         if job.stop_requested.is_set():
             return _Cause.STOPPED
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= min(deadline, wait_ends):
             job.enter(Secondary.STOPPING, "Stopping the training job: its time is up", status=Status.STOPPING)
-            return _Cause.TIMED_OUT
-        _wait_for(job.wake, deadline)
+            return _Cause.TIMED_OUT if time.monotonic() >= deadline else _Cause.WAITED_OUT
+        if job.spot and not trouble.spot_instances:
+            return _Cause.INTERRUPTED
+        _wait_for(job.wake, min(deadline, wait_ends))
     return _Cause.BY_THEMSELVES
+
+
+def _when_wait_ends(job: TrainingJob) -> float:
+    """MaxWaitTimeInSeconds on the monotonic clock."""
+    return time.monotonic() + (job.wait_ends - now()).total_seconds() if job.spot else float("inf")
 
 
 def _stop(job: TrainingJob, cluster: Cluster, world: World) -> None:
@@ -200,10 +258,17 @@ def _finish(job: TrainingJob, cause: _Cause) -> None:
                 "Training job runtime exceeded MaxRuntimeInSeconds provided",
                 status=Status.STOPPED,
             )
+        elif cause is _Cause.WAITED_OUT:
+            _wait_over(job)
         elif job.stop_requested.is_set():
             job.enter(Secondary.STOPPED, "Training job stopped", status=Status.STOPPED)
         else:
             job.enter(Secondary.COMPLETED, "Training job completed", status=Status.COMPLETED)
+
+
+def _wait_over(job: TrainingJob) -> None:
+    message = "Training job wait time exceeded MaxWaitTimeInSeconds provided"
+    job.enter(Secondary.MAX_WAIT_TIME_EXCEEDED, message, status=Status.STOPPED)
 
 
 def _fail(job: TrainingJob, reason: str) -> None:

@@ -193,6 +193,8 @@ def _checkpoint(request: dict[str, Any]) -> Iterator[str]:
     for reserved in ("/opt/ml/model", "/opt/ml/input", "/opt/ml/output", "/opt/ml/code"):
         if path == reserved or path.startswith(f"{reserved}/"):
             yield f"CheckpointConfig.LocalPath {path} is reserved: use another, such as /opt/ml/checkpoints."
+    if not path.startswith("/opt/ml/") or ".." in path:
+        yield f"The emulator does not emulate CheckpointConfig.LocalPath {path}; use one below /opt/ml/."
 
 
 def _refuse_role(arn: str, world: World) -> None:

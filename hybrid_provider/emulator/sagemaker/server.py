@@ -71,6 +71,7 @@ class Api:
                 f"the emulator does not emulate {target or 'a request without a target'}"
             )
         self._service.count_call(name)
+        self._service.trouble.before(name)
         operation = self._model.operation_model(name)
         try:
             document = json.loads(body or b"{}")

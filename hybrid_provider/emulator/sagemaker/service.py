@@ -20,6 +20,7 @@ from hybrid_provider.emulator.sagemaker.refusals import (
     refuse_over_quota,
     refuse_without_means,
 )
+from hybrid_provider.emulator.sagemaker.trouble import Trouble
 
 if TYPE_CHECKING:
     from hybrid_provider.emulator.sagemaker.life import World
@@ -44,6 +45,7 @@ class TrainingService:
         self._lock = threading.Lock()
         self._calls: Counter[str] = Counter()
         self.ledger = Ledger(self._all, self._calls)
+        self.trouble = Trouble(self._wake_all)
 
     def count_call(self, operation: str) -> None:
         """Write a call into the ledger."""
@@ -56,7 +58,9 @@ class TrainingService:
         self._refuse_taken(request["TrainingJobName"])
         refuse_without_means(request, self._world)
         job = self._new_job(request)
-        thread = threading.Thread(target=live, args=(job, self._world), name=f"job {job.name}", daemon=True)
+        thread = threading.Thread(
+            target=live, args=(job, self._world, self.trouble), name=f"job {job.name}", daemon=True
+        )
         with self._lock:
             # Two requests at once may both have come so far; one of them wins.
             self._refuse_taken(job.name)
@@ -138,6 +142,10 @@ class TrainingService:
                 "Training job names must be unique within an AWS account and region, and a training job "
                 f"with this name already exists ({self._jobs[name].arn})"
             )
+
+    def _wake_all(self) -> None:
+        for job in self._all():
+            job.wake.set()
 
     def _all(self) -> list[TrainingJob]:
         with self._lock:

@@ -58,6 +58,13 @@ def channel_names(prefix: str, keys: Sequence[str]) -> dict[str, str]:
     return {key: name for key, name in names.items() if name and not name.endswith("/")}
 
 
+def upload_checkpoints(client: Any, folder: Path, uri: str) -> None:  # noqa: ANN401 - a boto3 client
+    """Bring all files of ``folder`` below ``uri``."""
+    bucket, prefix = split_uri(f"{uri.rstrip('/')}/")
+    for name, file in _merged([folder]).items():
+        _upload(client, file, bucket, prefix + name)
+
+
 def upload_model(client: Any, folders: Sequence[Path], request: dict[str, Any]) -> str:  # noqa: ANN401 - a boto3 client
     """Upload the instances' model folders as one and return where it is; from empty ones, nothing.
 

@@ -37,7 +37,8 @@ class SageMakerBackend:
         self._access = access
         self._region = str(access.session.region_name)
         self._clients: dict[str, Any] = {}
-        self._making_clients = threading.Lock()
+        # Reentrant: a kill stops the job from a signal handler, which may interrupt the making of a client.
+        self._making_clients = threading.RLock()
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -1,0 +1,1 @@
+"""Tells people of rollouts, through what Airflow's own notifiers speak."""

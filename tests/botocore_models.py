@@ -1,0 +1,26 @@
+"""botocore's service models, read once a process: reading them is nearly all that a client costs."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import botocore.loaders
+import botocore.session
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """All sessions that are made meanwhile share one loader."""
+    loader = botocore.loaders.create_loader()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            botocore.session.Session,
+            "_register_data_loader",
+            lambda session: session._components.register_component("data_loader", loader),
+        )
+        yield
