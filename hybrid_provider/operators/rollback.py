@@ -9,11 +9,13 @@ from airflow.sdk import conf
 
 from hybrid_provider._explained import explained
 from hybrid_provider.artifacts.store import ReleaseStore
-from hybrid_provider.exceptions import ArtifactError
+from hybrid_provider.exceptions import ArtifactError, StoreError
 from hybrid_provider.operators._arguments import names, release_id_of
+from hybrid_provider.operators._evidence import run_of
 from hybrid_provider.operators._fleet import FleetOperator
 from hybrid_provider.operators._rollout_state import RolloutMemory
 from hybrid_provider.operators.deploy import CHAMPION
+from hybrid_provider.rollout.activations import Activations
 from hybrid_provider.rollout.rollback import Rollback
 
 if TYPE_CHECKING:
@@ -92,7 +94,16 @@ class OnPremRollbackOperator(FleetOperator):
         memory = RolloutMemory.begin(context)
         state = fleet.state(context, kind="rollback", memory=memory)
 
+        store = ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
+        facts = {"model": self.model_name, "rollout": memory.rollout, "run": run_of(context)}
+        evidence = Activations(store.evidence, facts)
+
         def journal(entry: JournalEntry) -> None:
+            try:
+                evidence(entry)
+            except StoreError as error:
+                # The way back is not barred by a record that cannot be kept.
+                self.log.warning("%s", error)
             self.log.info("%s", entry)
             state.entered(entry)
 
