@@ -56,6 +56,14 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "/srv/models",
                         "default": "/var/lib/hybrid/store",
                     },
+                    "direction_policy": {
+                        "description": "A YAML file on the worker: which sources may go to which groups of "
+                        "targets. Empty: every source may go to every target.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "/etc/airflow/directions.yml",
+                        "default": "",
+                    },
                     "site_queues": {
                         "description": "Queues whose workers stand on a site, comma separated, with * and ?. "
                         "A task there never defers: a triggerer elsewhere may not reach what it waits for. "

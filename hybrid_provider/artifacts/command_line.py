@@ -16,9 +16,10 @@ from hybrid_provider.artifacts.console import Outcome, progress_shown, table
 from hybrid_provider.artifacts.importing import import_release
 from hybrid_provider.artifacts.policy import ArtifactPolicy
 from hybrid_provider.artifacts.progress import in_units
+from hybrid_provider.artifacts.release import created_of
 from hybrid_provider.artifacts.retention import KEEP_RELEASES, in_use, pin, pins, prune, unpin
 from hybrid_provider.artifacts.signature import fingerprint, load_private_key, sign, sign_folder
-from hybrid_provider.artifacts.store import LATEST, ReleaseStore, created_of
+from hybrid_provider.artifacts.store import LATEST, ReleaseStore
 from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.aws import AwsAccess

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.artifact import Artifact
-from hybrid_provider.exceptions import ArtifactNotFound, ConfigurationError
+from hybrid_provider.exceptions import ArtifactChanged, ArtifactNotFound, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +70,13 @@ class StoredObject:
     etag: str
     version_id: str | None
     last_modified: datetime
+
+    def changed(self) -> ArtifactChanged:
+        """The error that another object is where this one was."""
+        return ArtifactChanged(
+            f"{self.location} was replaced while it was being read (it is no longer ETag {self.etag}, "
+            f"{self.size_bytes} bytes); run again to take the new one"
+        )
 
 
 def artifact_of(location: Location, objects: Sequence[StoredObject]) -> Artifact:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
     from hybrid_provider.artifacts.artifact import Artifact
+    from hybrid_provider.artifacts.checksum import Checksum
     from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 
 Access: TypeAlias = AwsAccess | CloudAccess
@@ -45,7 +46,7 @@ def stored_objects(
     if isinstance(access, CloudAccess):
         return cloud_objects(access, location, policy, version_id)
     _require_s3(location)
-    return s3.stored_objects(access, s3.S3Location.parse(str(location)), version_id=version_id)
+    return s3.stored_objects(access, s3.S3Location.parse(str(location)), policy, version_id=version_id)
 
 
 def open_store(access: Access, location: Location, policy: TransferPolicy) -> ObjectStore:
@@ -54,6 +55,11 @@ def open_store(access: Access, location: Location, policy: TransferPolicy) -> Ob
         return open_cloud(access, location, policy)
     _require_s3(location)
     return open_bucket(access, location.bucket, policy)
+
+
+def checksum_of(access: Access, item: StoredObject) -> Checksum | None:
+    """The store's own checksum over the whole object, where it has one and tells it."""
+    return None if isinstance(access, CloudAccess) else s3.checksum_of(access, item)
 
 
 def _require_s3(location: Location) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from pathlib import Path
 
     from hybrid_provider.artifacts.artifact import Artifact, ArtifactDict
@@ -69,3 +68,8 @@ class Release:
 def release_id_of(created: datetime, digest: str) -> str:
     """The id of a release: when it was created (in UTC, to the second) and what it is."""
     return f"{created.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest[:12]}"
+
+
+def created_of(release_id: str) -> datetime:
+    """The date of creation in a release id."""
+    return datetime.strptime(release_id.partition("-")[0] + "+0000", "%Y%m%dT%H%M%SZ%z")

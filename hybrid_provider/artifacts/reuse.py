@@ -81,7 +81,7 @@ def kept_for_a_retry(staging: Path, leftover: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if _may_be_mended(error):
+        if _may_be_mended(error) and staging.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
             staging.rename(leftover)
         raise

@@ -1,12 +1,17 @@
-"""What lies at an ``s3://`` URI: looked at with boto3, never read."""
+"""What lies at an ``s3://`` URI: looked at, never read."""
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
 
+from hybrid_provider.artifacts.bucket import open_bucket
+from hybrid_provider.artifacts.checksum import Checksum
 from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
+from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.exceptions import (
     ArtifactError,
     ArtifactNotFound,
@@ -16,13 +21,16 @@ from hybrid_provider.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from botocore.exceptions import ClientError
 
     from hybrid_provider.artifacts.artifact import Artifact
     from hybrid_provider.aws import AwsAccess
 
+T = TypeVar("T")
+
+_PATIENT = TransferPolicy()
 _NO_BUCKET = "NoSuchBucket"
 _NOT_NOW = "SlowDown"
 _NOT_FOUND = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchVersion"})
@@ -99,16 +107,49 @@ def describe(access: AwsAccess, uri: str, *, version_id: str | None = None) -> A
 
 
 def stored_objects(
-    access: AwsAccess, location: Location, *, version_id: str | None = None
+    access: AwsAccess,
+    location: Location,
+    policy: TransferPolicy = _PATIENT,
+    *,
+    version_id: str | None = None,
 ) -> tuple[StoredObject, ...]:
     """The object at ``location``, or those under it by key; errors as of :func:`describe`."""
-    with s3_errors_explained(access, location):
-        found = _listed(access, location) if location.is_prefix else (_head(access, location, version_id),)
+    found = _listed_fast(access, location, policy) if location.is_prefix else None
+    if found is None:
+        with s3_errors_explained(access, location):
+            found = _in_time(
+                location,
+                policy,
+                lambda: (
+                    _listed(access, location)
+                    if location.is_prefix
+                    else (_head(access, location, version_id),)
+                ),
+            )
     if not found:
         raise ArtifactNotFound(
             f"there is no object under {location}; check the URI, or wait until training has ended"
         )
     return found
+
+
+def checksum_of(access: AwsAccess, item: StoredObject) -> Checksum | None:
+    """The checksum over a whole object, which a HEAD tells; errors as of :func:`describe`.
+
+    Raises:
+        ArtifactChanged: Another object is there.
+    """
+    wanted = {"Bucket": item.location.bucket, "Key": item.location.key, "ChecksumMode": "ENABLED"}
+    if item.version_id is not None:
+        wanted["VersionId"] = item.version_id
+    try:
+        with s3_errors_explained(access, item.location):
+            head = _in_time(item.location, _PATIENT, lambda: access.client("s3").head_object(**wanted))
+    except ArtifactNotFound:  # of what is read next, and explained better then
+        return None
+    if head["ETag"].strip('"') != item.etag:
+        raise item.changed()
+    return Checksum.of(head)
 
 
 def _head(access: AwsAccess, location: Location, version_id: str | None) -> StoredObject:
@@ -125,6 +166,58 @@ def _head(access: AwsAccess, location: Location, version_id: str | None) -> Stor
         version_id=None if version == "null" else version,
         last_modified=head["LastModified"],
     )
+
+
+def _listed_fast(
+    access: AwsAccess, location: Location, policy: TransferPolicy
+) -> tuple[StoredObject, ...] | None:
+    """What obstore lists, ten times as fast as boto3; None where boto3 must look.
+
+    obstore lists by UTF-8 bytes as S3 does, but takes the ``/`` off the key of a folder's marker, which then
+    looks like any empty file; and boto3's errors are those that are explained.
+    """
+    import obstore
+    from obstore.exceptions import BaseError
+
+    store = open_bucket(access, location.bucket, policy)
+    try:
+        listed = [meta for page in obstore.list(store, location.key) for meta in page]
+    except (BaseError, OSError, ValueError):
+        return None
+    if any(meta["size"] == 0 or not meta["e_tag"] for meta in listed):
+        return None
+    found = [
+        StoredObject(
+            location=S3Location(location.bucket, meta["path"]),
+            size_bytes=meta["size"],
+            etag=(meta["e_tag"] or "").strip('"'),
+            version_id=None,
+            last_modified=meta["last_modified"],
+        )
+        for meta in listed
+    ]
+    return tuple(sorted(found, key=lambda item: item.location.key.encode()))
+
+
+def _in_time(location: Location, policy: TransferPolicy, look: Callable[[], T]) -> T:
+    """What ``look`` gives within the time for a request: boto3's own limit begins anew with each byte."""
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(look())
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            outcome.set_exception(error)
+
+    # A pool would wait for its thread at the end of the process, however slowly the bytes come.
+    Thread(target=run, name="look", daemon=True).start()
+    seconds = policy.request_timeout.total_seconds()
+    try:
+        return outcome.result(seconds)
+    except TimeoutError as error:
+        raise ArtifactUnavailable(
+            f"{location}: S3 did not answer in {seconds:g} s; the same call may work later"
+        ) from error
 
 
 def _listed(access: AwsAccess, location: Location) -> tuple[StoredObject, ...]:
@@ -158,7 +251,9 @@ def s3_errors_explained(access: AwsAccess, location: Location) -> Iterator[None]
     except ClientError as error:
         raise _explained(access, location, error) from error
     except BotoCoreError as error:
-        raise ArtifactUnavailable(f"{location}: S3 cannot be reached: {error}") from error
+        raise ArtifactUnavailable(
+            f"{location}: S3 cannot be reached ({error}); the same call may work later"
+        ) from error
 
 
 def _explained(access: AwsAccess, location: Location, error: ClientError) -> HybridError:

@@ -33,7 +33,6 @@ import stat
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +47,7 @@ from hybrid_provider.artifacts.folder import (
     write_small_file,
 )
 from hybrid_provider.artifacts.manifest import Manifest
-from hybrid_provider.artifacts.release import Release, ReleaseDict, release_id_of
+from hybrid_provider.artifacts.release import Release, ReleaseDict, created_of, release_id_of
 from hybrid_provider.artifacts.sharing import files_below, share_files
 from hybrid_provider.evidence.chain import EvidenceChain
 from hybrid_provider.exceptions import (
@@ -61,6 +60,7 @@ from hybrid_provider.names import checked_name, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
 
     from hybrid_provider.artifacts.manifest import ManifestFile
 
@@ -382,11 +382,6 @@ def _wait_for(descriptor: int, model: str) -> None:
     except BlockingIOError:
         _log.info("Waiting for another process that writes model %s", model)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def created_of(release_id: str) -> datetime:
-    """The date of creation in a release id."""
-    return datetime.strptime(release_id.partition("-")[0] + "+0000", "%Y%m%dT%H%M%SZ%z")
 
 
 def _identity(artifact: Artifact) -> str:

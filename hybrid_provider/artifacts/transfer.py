@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Self
 
 from hybrid_provider.artifacts.reading import open_store
 from hybrid_provider.exceptions import (
-    ArtifactChanged,
     ArtifactNotFound,
     ArtifactUnavailable,
     ConfigurationError,
@@ -73,6 +72,7 @@ class Download:
         parts: What to read, in order; taken as there is room.
         policy: How.
         landing: Called on another thread with each part as it came, before its turn.
+        kept: Called on another thread for each part first; what it gives is not fetched.
         on_bytes: Called with how many bytes have come since the last call; about once in a second with 0
             while the next part is awaited. On the thread that iterates.
 
@@ -91,12 +91,14 @@ class Download:
         policy: TransferPolicy,
         *,
         landing: Callable[[Arrived], None] | None = None,
+        kept: Callable[[Part], memoryview | None] | None = None,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
         self._store = open_store(access, location, policy)
         self._remaining = iter(parts)
         self._policy = policy
         self._landing = landing
+        self._kept = kept
         self._on_bytes = on_bytes or (lambda _: None)
         self._arrived_bytes = 0
         self._reported_bytes = 0
@@ -152,6 +154,10 @@ class Download:
     async def _fetched(self, part: Part) -> Arrived:
         if self._stopped:
             raise ArtifactUnavailable("the transfer was stopped")
+        body = await self._loop.run_in_executor(self._disk, self._kept, part) if self._kept else None
+        if body is not None:
+            self._arrived_bytes += len(body)
+            return Arrived(part, (body,))
         arrived = await self._read_with_retries(part)
         if self._landing is not None:
             await self._loop.run_in_executor(self._disk, self._landing, arrived)
@@ -195,7 +201,7 @@ class Download:
             answer = await obstore.get_async(self._store, item.location.key, options=options)
             # An emulator may not heed If-Match.
             if answer.meta["size"] != item.size_bytes or (answer.meta["e_tag"] or etag) != etag:
-                raise _changed(item)
+                raise item.changed()
             try:
                 async for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
                     chunks.append(memoryview(chunk))
@@ -243,7 +249,7 @@ def _read_errors_explained(item: StoredObject) -> Iterator[None]:
     try:
         yield
     except PreconditionError as error:
-        raise _changed(item) from error
+        raise item.changed() from error
     except FileNotFoundError as error:
         raise ArtifactNotFound(f"{item.location} was removed; sync what is there now") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
@@ -258,13 +264,6 @@ def _read_errors_explained(item: StoredObject) -> Iterator[None]:
         raise ArtifactUnavailable(
             f"{item.location}: {_first_line(error)}; the same call may work later"
         ) from error
-
-
-def _changed(item: StoredObject) -> ArtifactChanged:
-    return ArtifactChanged(
-        f"{item.location} was replaced while it was being read (it is no longer ETag {item.etag}, "
-        f"{item.size_bytes} bytes); run again to take the new one"
-    )
 
 
 def _first_line(error: Exception) -> str:

@@ -20,6 +20,8 @@ class TransferPolicy:
         first_pause: Before the second try; doubles with each further one, with jitter.
         part_timeout: For one request; 8 MiB in 5 minutes is 28 kB/s.
         stall_timeout: Without a byte.
+        resumable_from: A transfer of one object that takes so long keeps its parts on the disk until the end,
+            so that a sync that was cut short goes on; a shorter one is begun anew rather than written twice.
         max_bytes_per_second: Of all requests together, on average; None for as fast as they come.
     """
 
@@ -29,6 +31,7 @@ class TransferPolicy:
     first_pause: timedelta = timedelta(milliseconds=250)
     part_timeout: timedelta = timedelta(minutes=5)
     stall_timeout: timedelta = timedelta(seconds=30)
+    resumable_from: timedelta = timedelta(minutes=1)
     max_bytes_per_second: int | None = None
 
     def __post_init__(self) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from hybrid_provider.evidence.chain import Head
     from hybrid_provider.rollout.result import JournalEntry, RolloutDict, RolloutResult, TargetResult
 
 _log = logging.getLogger(__name__)
@@ -250,11 +251,22 @@ class FleetState:
                 self._put_host(target.name, self._change_of(target))
         self._put_rollout()
 
-    def announce(self, result: RolloutDict, training: Mapping[str, Any] | None) -> None:
-        """Put the rollout into the asset's event, which Airflow emits when the task has succeeded."""
-        extra = event_extra(self._row["kind"], self._row["rollout"], result, self._origin, training)
+    def announce(
+        self, result: RolloutDict, training: Mapping[str, Any] | None, head: Head | None = None
+    ) -> None:
+        """Put the rollout into the asset's event, which Airflow emits when the task has succeeded.
+
+        Args:
+            result: What became of it.
+            training: What trained the release.
+            head: Of the store's evidence, so that its end cannot be cut off unseen.
+        """
+        extra: dict[str, Any] = {
+            **event_extra(self._row["kind"], self._row["rollout"], result, self._origin, training),
+            "evidence": head.to_dict() if head else None,
+        }
         try:
-            self._context["outlet_events"][model_asset(self._row["model"])].extra = cast("Any", dict(extra))
+            self._context["outlet_events"][model_asset(self._row["model"])].extra = extra
         except Exception as error:  # noqa: BLE001 - an event fails no rollout
             _log.warning("The event of model %s carries nothing: %s", self._row["model"], error)
 

@@ -23,6 +23,7 @@ from hybrid_provider.targets.docker import (
 )
 from hybrid_provider.targets.docker.address import DEFAULT_URL
 from hybrid_provider.targets.docker.engine import Engine
+from hybrid_provider.targets.docker.serving import merged
 from hybrid_provider.targets.target import Placement
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def docker_target(
     serving: Serving | Mapping[str, object] | None = None,
     *,
     docker_conn_id: str | None = None,
+    fleet_serving: object = None,
 ) -> DockerTarget:
     """The engine of a ``docker_engine`` connection, as a target of the connection's name.
 
@@ -49,6 +51,7 @@ def docker_target(
         serving: How the model is served; the extra's ``serving``, a mapping, where None.
         docker_conn_id: A connection of type ``docker``: the registry's credentials; the extra's
             ``docker_conn_id`` where None.
+        fleet_serving: What holds where the extra's ``serving`` does not say.
 
     Raises:
         InvalidName: The connection's id is outside the grammar.
@@ -58,10 +61,10 @@ def docker_target(
     checked_name("target", conn_id)
     connection = _connection(conn_id)
     extra = connection.extra_dejson
-    serving = serving if serving is not None else extra.get("serving")
-    if serving is None:
+    if serving is None and (serving := merged(fleet_serving, extra.get("serving"))) is None:
         raise ConfigurationError(
-            f"docker_engine connection {conn_id!r} has no serving in its extra; give docker_target a Serving"
+            f"docker_engine connection {conn_id!r} has no serving in its extra; put it there, or give the "
+            "operator serving, such as {'image': 'registry.example/models/server@sha256:…'}"
         )
     login = docker_conn_id or extra.get("docker_conn_id")
     probe_url = extra.get("probe_url")

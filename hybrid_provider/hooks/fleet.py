@@ -24,13 +24,15 @@ _INVENTORY_KEYS: Final = {"inventory", "group"}
 _CONTENT_KEYS: Final = {"targets", "all", "_meta"}
 
 
-def fleet_of(given: object) -> list[TargetSpec]:
+def fleet_of(given: object, serving: object = None) -> list[TargetSpec]:
     """The fleet, in the order of its waves.
 
     Args:
         given: A list of ids of ``ssh`` or ``docker_engine`` connections, target objects, and inventories; or
             one of them. An inventory is a file's path, or ``{"inventory": path, "group": name}`` for one
             group of it, or its content as a mapping.
+        serving: How Docker Engines serve the model, where a connection or an inventory does not say; a
+            mapping of the settings of :class:`~hybrid_provider.targets.docker.Serving`, or one.
 
     Raises:
         InvalidName: Names are outside the grammar; all of them in one message.
@@ -40,7 +42,7 @@ def fleet_of(given: object) -> list[TargetSpec]:
     fleet: list[TargetSpec] = []
     for entry in _entries(given):
         try:
-            fleet += _specs(entry)
+            fleet += _specs(entry, serving)
         except ConfigurationError as fault:
             faults.append(fault)
     if len(faults) == 1:
@@ -64,14 +66,14 @@ def _entries(given: object) -> Iterable[object]:
     )
 
 
-def _specs(entry: object) -> Iterator[TargetSpec]:
+def _specs(entry: object, serving: object) -> Iterator[TargetSpec]:
     if isinstance(entry, str):
         if entry.endswith(SUFFIXES):
-            yield from read_inventory(entry)
+            yield from read_inventory(entry, serving=serving)
         else:
-            yield connected(entry)
+            yield connected(entry, serving)
     elif isinstance(entry, Mapping):
-        yield from _from_mapping(entry)
+        yield from _from_mapping(entry, serving)
     elif _is_spec(entry):
         yield cast("TargetSpec", entry)
     else:
@@ -81,20 +83,24 @@ def _specs(entry: object) -> Iterator[TargetSpec]:
         )
 
 
-def _from_mapping(entry: Mapping[str, Any]) -> list[TargetSpec]:
+def _from_mapping(entry: Mapping[str, Any], serving: object) -> list[TargetSpec]:
     if entry.keys() & _CONTENT_KEYS:
-        return read_inventory(entry)
+        return read_inventory(entry, serving=serving)
     if "inventory" not in entry or entry.keys() - _INVENTORY_KEYS:
         raise ConfigurationError(
             f"targets has {dict(entry)!r}; an inventory is {{'inventory': '/path/hosts.yml', "
             "'group': 'edge'}"
         )
     group = entry.get("group")
-    return read_inventory(entry["inventory"], str(group) if group is not None else None)
+    return read_inventory(entry["inventory"], str(group) if group is not None else None, serving=serving)
 
 
-def connected(conn_id: str) -> TargetSpec:
+def connected(conn_id: str, serving: object = None) -> TargetSpec:
     """The target of a connection, an engine or a host by the connection's type.
+
+    Args:
+        conn_id: The connection.
+        serving: See :func:`fleet_of`; nothing to a host.
 
     Raises:
         InvalidName: The id is outside the grammar.
@@ -106,7 +112,9 @@ def connected(conn_id: str) -> TargetSpec:
     except AirflowNotFoundException:
         kind = "ssh"
     if kind == "docker_engine":
-        raise ConfigurationError(f"docker_engine connection {conn_id!r}: engines are no targets yet")
+        from hybrid_provider.hooks.docker_engine import docker_target
+
+        return docker_target(conn_id, fleet_serving=serving)
     return ssh_target(conn_id)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hybrid_provider.rollout.operation import Operation
     from hybrid_provider.rollout.probe import Probe
     from hybrid_provider.rollout.result import RolloutResult
-    from hybrid_provider.targets.target import Target
+    from hybrid_provider.targets.target import Target, TargetSpec
 
 T = TypeVar("T")
 
@@ -89,11 +89,20 @@ class FleetOperator(BaseOperator):
         probe: See :func:`~hybrid_provider.rollout.probe_settings.probe_of`. Templated.
         base_folder: On the targets. Templated.
         reload_command: Shell text, run on each target after each switch. Templated.
+        serving: How Docker Engines serve the model; see :func:`~hybrid_provider.hooks.fleet.fleet_of`.
+            Templated.
         announces: Whether the asset is an outlet.
         kwargs: Of ``BaseOperator``.
     """
 
-    template_fields: Sequence[str] = ("targets", "policy", "probe", "base_folder", "reload_command")
+    template_fields: Sequence[str] = (
+        "targets",
+        "policy",
+        "probe",
+        "base_folder",
+        "reload_command",
+        "serving",
+    )
 
     def __init__(
         self,
@@ -104,6 +113,7 @@ class FleetOperator(BaseOperator):
         probe: object = None,
         base_folder: str | None = None,
         reload_command: str | None = None,
+        serving: object = None,
         announces: bool = True,
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
     ) -> None:
@@ -114,6 +124,7 @@ class FleetOperator(BaseOperator):
         self.probe = probe
         self.base_folder = base_folder
         self.reload_command = reload_command
+        self.serving = serving
         self.announces = announces
 
     @classmethod
@@ -133,12 +144,13 @@ class FleetOperator(BaseOperator):
         policy = _read(lambda: _policy(self.policy, on_breach), faults)
         probe = _read(lambda: probe_of(literal("probe", self.probe)), faults)
         placement = Placement(base_folder=self.base_folder, reload_command=self.reload_command)
-        targets = _read(
-            lambda: tuple(spec.open(placement) for spec in fleet_of(literal("targets", self.targets))), faults
-        )
+        targets = _read(lambda: tuple(spec.open(placement) for spec in self._specs()), faults)
         if policy is None or probe is None or targets is None:
             raise faults[0] if len(faults) == 1 else ConfigurationError("\n".join(map(str, faults)))
         return Fleet(model=self.model_name, targets=targets, policy=policy, probe=probe)
+
+    def _specs(self) -> list[TargetSpec]:
+        return fleet_of(literal("targets", self.targets), literal("serving", self.serving))
 
 
 def _read(read: Callable[[], T], faults: list[ConfigurationError]) -> T | None:

@@ -89,6 +89,7 @@ class FleetAuditOperator(FleetOperator):
         probe: As of the deploy. Templated.
         base_folder: As of the deploy. Templated.
         reload_command: As of the deploy. Templated.
+        serving: As of the deploy. Templated.
         store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
 
     Returns:
@@ -116,6 +117,7 @@ class FleetAuditOperator(FleetOperator):
         probe: object = None,
         base_folder: str | None = None,
         reload_command: str | None = None,
+        serving: object = None,
         store_root: str | PathLike[str] | None = None,
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
     ) -> None:
@@ -126,6 +128,7 @@ class FleetAuditOperator(FleetOperator):
             probe=probe,
             base_folder=base_folder,
             reload_command=reload_command,
+            serving=serving,
             **kwargs,
         )
         self.release = release

@@ -16,9 +16,11 @@ from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.exceptions import ConfigurationError, HybridError
 from hybrid_provider.hooks.aws import aws_access
 from hybrid_provider.operators._arguments import names
+from hybrid_provider.operators._evidence import check_direction, run_of
 from hybrid_provider.operators._fleet import Fleet, FleetOperator
 from hybrid_provider.operators._literal import literal
 from hybrid_provider.operators._rollout_state import RolloutMemory
+from hybrid_provider.rollout.activations import Activations
 from hybrid_provider.rollout.engine import Rollout
 from hybrid_provider.rollout.probe_settings import bound
 from hybrid_provider.rollout.states import RolloutState
@@ -74,6 +76,10 @@ class OnPremDeployOperator(FleetOperator):
             holds no lease; ``[operators] default_deferrable`` where None.
         base_folder: On the targets, relative to HOME or absolute; ``models`` where None. Templated.
         reload_command: Shell text, run on each target after each switch. Templated.
+        serving: How Docker Engines among the targets serve the model: a mapping such as ``{"image":
+            "registry.example/server@sha256:…", "port": 8080}``, of the settings of
+            :class:`~hybrid_provider.targets.docker.Serving`. Templated.
+        approved_by: Who allowed it, for the evidence: ``{{ … }}`` of an approval's answer. Templated.
         store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
         aws_conn_id: Where the artifact is read again when this worker's store lacks the release.
         region_name: As in the amazon provider.
@@ -89,6 +95,7 @@ class OnPremDeployOperator(FleetOperator):
         "release",
         "on_breach",
         "skip",
+        "approved_by",
         "store_root",
         "aws_conn_id",
         "region_name",
@@ -108,6 +115,8 @@ class OnPremDeployOperator(FleetOperator):
         deferrable: bool | None = None,
         base_folder: str | None = None,
         reload_command: str | None = None,
+        serving: object = None,
+        approved_by: str | None = None,
         store_root: str | PathLike[str] | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
@@ -120,6 +129,7 @@ class OnPremDeployOperator(FleetOperator):
             probe=probe,
             base_folder=base_folder,
             reload_command=reload_command,
+            serving=serving,
             announces=stop_after is None,
             **kwargs,
         )
@@ -128,6 +138,7 @@ class OnPremDeployOperator(FleetOperator):
         self.skip = skip
         self.stop_after = stop_after
         self.deferrable = deferrable
+        self.approved_by = approved_by
         self.store_root = store_root
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -155,7 +166,8 @@ class OnPremDeployOperator(FleetOperator):
         store = ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
         release = self._release(store)
         skip = names("skip", self.skip)
-        deployment = _Deployment(memory=memory, fleet=fleet, release=release, skip=skip)
+        check_direction(store, release, fleet.targets)
+        deployment = _Deployment(memory=memory, fleet=fleet, store=store, release=release, skip=skip)
         with in_use(store, release):
             result, state = self._run(context, deployment)
         if result.state is RolloutState.BAKING:
@@ -166,7 +178,7 @@ class OnPremDeployOperator(FleetOperator):
         if result.state is RolloutState.SUCCEEDED and not skip:
             store.point(self.model_name, CHAMPION, release.release_id)
         if self.announces:
-            state.announce(result.to_dict(), _training_of(store, release))
+            state.announce(result.to_dict(), _training_of(store, release), head=store.evidence.head())
         return result.to_dict()
 
     def _run(self, context: Context, deployment: _Deployment) -> tuple[RolloutResult, FleetState]:
@@ -186,7 +198,14 @@ class OnPremDeployOperator(FleetOperator):
             digest=release.digest,
         )
 
+        facts = {"model": release.model, "digest": release.digest, "rollout": memory.rollout}
+        evidence = Activations(
+            deployment.store.evidence, {**facts, "run": run_of(context), "approved_by": self.approved_by}
+        )
+
         def journal(entry: JournalEntry) -> None:
+            # First of all: nothing goes live without it.
+            evidence(entry)
             self.log.info("%s", entry)
             state.entered(entry)
 
@@ -247,6 +266,7 @@ class _Deployment:
 
     memory: RolloutMemory
     fleet: Fleet
+    store: ReleaseStore
     release: Release
     skip: tuple[str, ...]
 

@@ -9,11 +9,13 @@ from airflow.sdk import conf
 
 from hybrid_provider._explained import explained
 from hybrid_provider.artifacts.store import ReleaseStore
-from hybrid_provider.exceptions import ArtifactError
+from hybrid_provider.exceptions import ArtifactError, StoreError
 from hybrid_provider.operators._arguments import names, release_id_of
+from hybrid_provider.operators._evidence import run_of
 from hybrid_provider.operators._fleet import FleetOperator
 from hybrid_provider.operators._rollout_state import RolloutMemory
 from hybrid_provider.operators.deploy import CHAMPION
+from hybrid_provider.rollout.activations import Activations
 from hybrid_provider.rollout.rollback import Rollback
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class OnPremRollbackOperator(FleetOperator):
         skip: Names of targets that are left alone. Templated.
         base_folder: As of the deploy. Templated.
         reload_command: As of the deploy. Templated.
+        serving: As of the deploy. Templated.
         store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
 
     Returns:
@@ -65,6 +68,7 @@ class OnPremRollbackOperator(FleetOperator):
         skip: object = (),
         base_folder: str | None = None,
         reload_command: str | None = None,
+        serving: object = None,
         store_root: str | PathLike[str] | None = None,
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
     ) -> None:
@@ -75,6 +79,7 @@ class OnPremRollbackOperator(FleetOperator):
             probe=probe,
             base_folder=base_folder,
             reload_command=reload_command,
+            serving=serving,
             **kwargs,
         )
         self.only_from = only_from
@@ -89,7 +94,16 @@ class OnPremRollbackOperator(FleetOperator):
         memory = RolloutMemory.begin(context)
         state = fleet.state(context, kind="rollback", memory=memory)
 
+        store = ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
+        facts = {"model": self.model_name, "rollout": memory.rollout, "run": run_of(context)}
+        evidence = Activations(store.evidence, facts)
+
         def journal(entry: JournalEntry) -> None:
+            try:
+                evidence(entry)
+            except StoreError as error:
+                # The way back is not barred by a record that cannot be kept.
+                self.log.warning("%s", error)
             self.log.info("%s", entry)
             state.entered(entry)
 

@@ -19,6 +19,7 @@ from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.hooks.aws import aws_access
 from hybrid_provider.hooks.objects import access_for
 from hybrid_provider.names import checked_name
+from hybrid_provider.operators._evidence import run_of
 from hybrid_provider.operators._literal import literal
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class ModelArtifactSyncOperator(BaseOperator):
             created=source.created,
             limits=self.limits,
             transfer=TransferPolicy(max_bytes_per_second=self.max_bytes_per_second),
-            provenance={"training": source.training, "run": _run(context)},
+            provenance={"training": source.training, "run": run_of(context)},
             policy=policy,
         )
         self.log.info("%s", _summary(result))
@@ -164,12 +165,6 @@ def _every(seconds: float, report: Callable[[Progress], None]) -> Callable[[Prog
             due = time.monotonic() + seconds
 
     return throttled
-
-
-def _run(context: Context) -> Mapping[str, str]:
-    """Which task made the release."""
-    instance = context["ti"]
-    return {"dag_id": instance.dag_id, "task_id": instance.task_id, "run_id": instance.run_id}
 
 
 def _summary(result: SyncResult) -> str:

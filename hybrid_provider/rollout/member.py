@@ -63,7 +63,7 @@ class Member:
     ) -> None:
         self.target = target
         self.name = target.name
-        self.group = getattr(target, "group", None)
+        self.group = target.group
         self.state = TargetState.PENDING
         self.error: TargetError | None = None
         self.readiness = Readiness()
@@ -257,7 +257,7 @@ class Member:
         self._answer = None
         activated = False
         try:
-            if self._policy.drain and hasattr(self.target, "drain"):
+            if self._policy.drain:
                 self._enter(TargetState.DRAINING)
                 async with self._timed():
                     await self.target.drain(self._order)

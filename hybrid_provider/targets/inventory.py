@@ -10,6 +10,10 @@
       edge-01: {host: 10.0.0.11, group: rack-1}
       edge-02: {host: 10.0.0.12, group: rack-2, host_key: ssh-ed25519 AAAA…}
       here: {kind: local}
+      gpu-01:                                  # a Docker Engine; with a host, its socket over SSH
+        kind: docker
+        url: tcp://10.0.0.21:2376              # with ca_cert, client_cert and client_key
+        serving: {image: "registry.example/server@sha256:…", port: 8080}
 
 A host's key is its ``host_key``, or what its ``known_hosts`` file has; ``~/.ssh/known_hosts`` where none is
 named. A host whose key is not known is a fault, and all faults of a file are in one message.
@@ -39,20 +43,26 @@ SUFFIXES: Final = (".yml", ".yaml", ".json")
 KNOWN_HOSTS: Final = "~/.ssh/known_hosts"
 _SSH_PORT: Final = 22
 _PLACEMENT: Final = frozenset({"base_folder", "reload_command", "probe_url", "group"})
+_TIMEOUTS: Final = frozenset({"connect_timeout", "command_timeout"})
+_SSH: Final = frozenset({"host", "port", "user", "key_file", "host_key", "known_hosts"}) | _TIMEOUTS
+_TLS: Final = frozenset({"ca_cert", "client_cert", "client_key"})
 _KINDS: Final[Mapping[str, frozenset[str]]] = {
-    "ssh": _PLACEMENT
-    | {"host", "port", "user", "key_file", "host_key", "known_hosts", "connect_timeout", "command_timeout"},
+    "ssh": _PLACEMENT | _SSH,
     "local": _PLACEMENT | {"home"},
+    "docker": _SSH | _TLS | {"url", "serving", "probe_host", "probe_url", "group"},
 }
 
 
-def read_inventory(source: str | Path | Mapping[str, Any], group: str | None = None) -> list[TargetSpec]:
+def read_inventory(
+    source: str | Path | Mapping[str, Any], group: str | None = None, *, serving: object = None
+) -> list[TargetSpec]:
     """The targets of an inventory, in its order.
 
     Args:
         source: A file, or what one holds: our own form, or Ansible's as YAML or as the JSON of
             ``ansible-inventory --list``.
         group: Only the targets of this group; all where None.
+        serving: Of Docker Engines, where the inventory does not say.
 
     Raises:
         ConfigurationError: Everything that is wrong with it, in one message.
@@ -71,7 +81,7 @@ def read_inventory(source: str | Path | Mapping[str, Any], group: str | None = N
     faults: list[str] = []
     for target, given in settings.items():
         try:
-            specs.append(target_of(target, given))
+            specs.append(target_of(target, given, serving))
         except ConfigurationError as fault:
             faults.append(f"{name}: {target}: {fault}")
     if faults:
@@ -79,7 +89,7 @@ def read_inventory(source: str | Path | Mapping[str, Any], group: str | None = N
     return specs
 
 
-def target_of(name: str, given: Mapping[str, Any]) -> TargetSpec:
+def target_of(name: str, given: Mapping[str, Any], serving: object = None) -> TargetSpec:
     """One target from its settings.
 
     Raises:
@@ -96,7 +106,33 @@ def target_of(name: str, given: Mapping[str, Any]) -> TargetSpec:
     if kind == "local":
         home = Path(str(settings.get("home", "~"))).expanduser()
         return LocalTarget(name=name, home=home, placement=_placement(settings))
+    if kind == "docker":
+        return _engine(name, settings, serving)
     return SshTarget(name=name, address=_address(name, settings), placement=_placement(settings))
+
+
+def _engine(name: str, settings: Mapping[str, Any], fleet_serving: object) -> TargetSpec:
+    from hybrid_provider.targets.docker import DockerTarget, EngineAddress, EngineTls, Serving
+    from hybrid_provider.targets.docker.address import DEFAULT_URL
+    from hybrid_provider.targets.docker.serving import merged
+
+    serving = merged(fleet_serving, settings.get("serving"))
+    if serving is None:
+        raise ConfigurationError("it has no serving; give one, such as {image: registry.example/server}")
+    files = {key: Path(str(settings[key])).expanduser() for key in _TLS & settings.keys()}
+    address = EngineAddress(
+        url=str(settings.get("url", DEFAULT_URL)),
+        tls=EngineTls(**files) if len(files) == len(_TLS) else None,
+        ssh=_address(name, settings) if "host" in settings else None,
+        **_timeouts(settings),
+    )
+    return DockerTarget(
+        name=name,
+        serving=Serving.of(serving),
+        address=address,
+        host=settings.get("probe_host"),
+        placement=_placement(settings),
+    )
 
 
 def _address(name: str, settings: Mapping[str, Any]) -> SshAddress:
@@ -170,10 +206,14 @@ def _with_defaults(defaults: Mapping[str, Any], given: object, where: str) -> di
     kind = given.get("kind", defaults.get("kind", "ssh"))
     known = _KINDS.get(kind, frozenset()) | {"kind"}
     every = frozenset().union(*_KINDS.values())
-    return {
+    settings = {
         **{key: value for key, value in defaults.items() if key in known or key not in every},
         **given,
     }
+    both = defaults.get("serving"), given.get("serving")
+    if all(isinstance(serving, Mapping) for serving in both):
+        settings["serving"] = {**defaults["serving"], **given["serving"]}
+    return settings
 
 
 def _content(source: str | Path | Mapping[str, Any]) -> tuple[str, object]:

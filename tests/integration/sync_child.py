@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 from hybrid_provider.artifacts.artifact import Artifact
@@ -56,7 +57,11 @@ def main(job: dict) -> None:
         "digits",
         ReleaseStore(Path(job["root"])),
         progress=progress,
-        transfer=TransferPolicy(part_bytes=job["part_bytes"], parts_in_flight=2),
+        transfer=TransferPolicy(
+            part_bytes=job["part_bytes"],
+            parts_in_flight=2,
+            resumable_from=timedelta(seconds=job.get("resumable_from", 60)),
+        ),
     )
     outcome = result.release.to_dict(seconds=result.seconds, reused_bytes=result.reused_bytes)
     sys.stdout.write(json.dumps(outcome) + "\n")

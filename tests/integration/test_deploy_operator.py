@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from hybrid_provider.artifacts.store import ReleaseStore
-from hybrid_provider.exceptions import RolloutPostponed
+from hybrid_provider.exceptions import RolloutPostponed, StoreError
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from tests.integration.airflow_task import task_context
 from tests.integration.sshhosts import sshd
@@ -118,6 +118,43 @@ def test_it_returns_what_became_of_each_host_and_logs_a_table(hosts, tmp_path, c
 @pytest.fixture
 def release(tmp_path):
     return synced(tmp_path, {"model.onnx": b"weights"}, minute=1)
+
+
+def test_each_activation_is_in_the_evidence_before_it_begins_and_at_its_end(hosts, tmp_path, release):
+    run(release, tmp_path, approved_by="ada")
+    chain = ReleaseStore(tmp_path / "store").evidence
+    entries = list(chain.entries())
+    assert [(entry.kind, entry.facts.get("target"), entry.facts.get("state")) for entry in entries] == [
+        ("transfer", None, None),
+        ("activation", "edge_01", None),
+        ("activated", "edge_01", "SUCCEEDED"),
+        ("activation", "edge_02", None),
+        ("activated", "edge_02", "SUCCEEDED"),
+    ]
+    assert {entry.facts["digest"] for entry in entries} == {release["digest"]}
+    assert entries[1].facts["approved_by"] == "ada"
+    assert entries[1].facts["run"]["task_id"]
+
+
+def test_where_no_evidence_can_be_kept_nothing_goes_live(hosts, tmp_path, release):
+    before = [host.current for host in hosts]
+    chain = ReleaseStore(tmp_path / "store").evidence
+    chain.path.unlink()
+    chain.path.mkdir()
+    with pytest.raises(StoreError, match="nothing goes live"):
+        run(release, tmp_path)
+    assert [host.current for host in hosts] == before
+    assert [host.leftovers() for host in hosts] == [[], []]
+
+
+def test_a_direction_that_the_site_does_not_open_is_refused_before_anything_is_sent(
+    hosts, tmp_path, release, monkeypatch
+):
+    policy = tmp_path / "directions.yml"
+    monkeypatch.setenv("AIRFLOW__HYBRID__DIRECTION_POLICY", str(policy))
+    fails(["cannot be read, so nothing may go anywhere"], release, tmp_path)
+    policy.write_text("- from: s3://factory/\n  to: '*'\n")
+    fails(["no rule of the direction policy", "edge_01 (group none)"], release, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class SimulatedTarget:
     stepped: list[tuple[str, str]]
     host: str = "simulated"
     probe_url: str | None = None
+    group: str | None = None
     live: str | None = None
     releases: set[str] = field(default_factory=set)
     holder: str | None = None

@@ -17,6 +17,11 @@ def test_every_example_makes_what_it_says():
     for block in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL):
         exec(block, names)  # noqa: S102 - the page's own text
     assert [spec.name for spec in fleet_of(names["targets"])] == ["edge-01", "edge-02"]
+    engines = fleet_of(names["engines"], names["on_engines"].serving)
+    assert [(spec.serving.port, spec.serving.memory_bytes) for spec in engines] == [
+        (8080, 2**31),
+        (8081, 2**31),
+    ]
     assert len(probe_of(names["deploy"].probe).probes) == 2
     assert names["audit"].outlets == names["back"].outlets == names["deploy"].outlets
     assert names["canary"].outlets == []

@@ -13,7 +13,8 @@ import pytest
 
 from hybrid_provider.artifacts.artifact import Artifact
 from hybrid_provider.artifacts.folder import FolderWriter, store_errors_explained
-from hybrid_provider.artifacts.store import ReleaseStore, created_of
+from hybrid_provider.artifacts.release import created_of
+from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.exceptions import (
     ArtifactChanged,
     ConfigurationError,

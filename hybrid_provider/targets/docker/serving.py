@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final
@@ -163,6 +163,22 @@ class Serving:
             return self.ready_path
         paths = {Layout.SAGEMAKER: "/ping", Layout.TENSORFLOW_SERVING: f"/v1/models/{model}"}
         return paths.get(self.layout, "")
+
+
+def merged(fleet: object, own: object) -> Serving | Mapping[str, object] | None:
+    """One engine's settings over those of its fleet; None where neither says anything.
+
+    Raises:
+        ConfigurationError: One of them is no serving.
+    """
+    for given in (fleet, own):
+        if given is not None and not isinstance(given, Serving | Mapping):
+            raise ConfigurationError(f"serving is {given!r}; give a Serving, or a mapping with an image")
+    if own is None or isinstance(own, Serving) or fleet is None:
+        return own if own is not None else fleet  # type: ignore[return-value]
+    if isinstance(fleet, Serving):
+        return replace(fleet, **_settings(Serving, "serving", own))  # type: ignore[arg-type]
+    return {**fleet, **own}  # type: ignore[dict-item]
 
 
 def version_of(release_id: str) -> int:

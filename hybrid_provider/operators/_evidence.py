@@ -1,0 +1,39 @@
+"""What a site keeps of who sent what where, and what it lets go where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow.sdk import conf
+
+from hybrid_provider.rollout.direction import DirectionPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.sdk import Context
+
+    from hybrid_provider.artifacts.release import Release
+    from hybrid_provider.artifacts.store import ReleaseStore
+    from hybrid_provider.targets.target import Target
+
+
+def run_of(context: Context) -> Mapping[str, str]:
+    """Which task did it."""
+    instance = context["ti"]
+    return {"dag_id": instance.dag_id, "task_id": instance.task_id, "run_id": str(instance.run_id)}
+
+
+def check_direction(store: ReleaseStore, release: Release, targets: Sequence[Target]) -> None:
+    """Hold a deploy against the site's direction policy, where ``[hybrid] direction_policy`` names one.
+
+    Raises:
+        ConfigurationError: It leads elsewhere, or the policy cannot be read.
+    """
+    path = conf.get("hybrid", "direction_policy", fallback="")
+    if not path:
+        return
+    imported = store.provenance(release).get("imported_from")
+    source = release.artifact.uri if release.artifact else f"file://{imported}" if imported else None
+    DirectionPolicy.read(Path(path)).check(source, {target.name: target.group for target in targets})

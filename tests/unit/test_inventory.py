@@ -1,0 +1,53 @@
+"""Docker Engines in inventories of ours, read from what a file holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from hybrid_provider.exceptions import ConfigurationError
+from hybrid_provider.targets.docker import Serving
+from hybrid_provider.targets.inventory import read_inventory
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHAHJ0NHzX+zH0UZ2XMI7hlDgvBRHKdTq5KxXWKJxJxl"
+SERVER = {"image": "server"}
+
+
+def engine(fleet=None, **settings):
+    (spec,) = read_inventory({"targets": {"gpu": {"kind": "docker", **settings}}}, serving=fleet)
+    return spec
+
+
+def test_an_engine_with_a_host_is_reached_over_ssh_and_one_without_by_its_socket():
+    over_ssh = engine(SERVER, host="10.0.0.21", user="models", host_key=KEY)
+    assert (over_ssh.address.ssh.host, over_ssh.address.ssh.user) == ("10.0.0.21", "models")
+    assert engine(SERVER).address.ssh is None
+
+
+def test_an_engine_on_a_port_needs_all_three_files():
+    files = {"ca_cert": "/ca.pem", "client_cert": "/cert.pem", "client_key": "/key.pem"}
+    assert engine(SERVER, url="tcp://gpu:2376", **files).address.tls.client_key.name == "key.pem"
+    del files["ca_cert"]
+    with pytest.raises(ConfigurationError, match=r"gpu: .*ca_cert, client_cert and client_key are missing"):
+        engine(SERVER, url="tcp://gpu:2376", **files)
+
+
+@pytest.mark.parametrize("fleet", [{"image": "server", "port": 1}, Serving(image="server", port=1)])
+def test_what_an_engine_says_of_its_serving_goes_over_what_the_fleet_does(fleet):
+    assert engine(fleet).serving.port == 1
+    own = engine(fleet, serving={"port": 2})
+    assert (own.serving.image, own.serving.port) == ("server", 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({}, "it has no serving"),
+        ({"serving": {"port": 1}}, "a mapping with an image"),
+        ({"serving": {"image": "server", "prot": 1}}, "no setting is called prot"),
+        ({"serving": "server"}, "serving is 'server'"),
+        ({"serving": SERVER, "reload_command": "x"}, "no setting is called reload_command"),
+    ],
+)
+def test_an_engine_that_cannot_be_right_is_explained(settings, fault):
+    with pytest.raises(ConfigurationError, match=f"gpu: .*{fault}"):
+        engine(**settings)
