@@ -1,7 +1,7 @@
 # Every command of the project; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-compose test-faults test-planted fuzz bench-wait bench-sync bench-fanout lint format build constraints clean
+.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-compose test-faults test-planted fuzz bench-wait bench-sync bench-fanout bench-fleet-scale lint format build constraints clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -67,6 +67,9 @@ bench-sync: .venv/.dev .venv-bench/.ready  ## Measure a sync beside aws s3 cp an
 
 bench-fanout: .venv/.dev  ## Measure a rollout to 8 hosts beside scp, rsync and Ansible (root; about 6 minutes, 6 GB of memory)
 	$(BIN)/python -m benchmarks.fanout
+
+bench-fleet-scale: .venv/.dev  ## Measure the rollout engine over 1,000 to 10,000 simulated targets (about a minute)
+	$(BIN)/python -m benchmarks.fleet_scale
 
 lint: .venv/.dev  ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
