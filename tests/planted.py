@@ -31,12 +31,13 @@ class Bug:
 ARCHIVE = "tests/unit/test_archive.py"
 FAULTS = "tests/integration/test_sync_faults.py"
 PREFIX = "tests/integration/test_sync_prefix.py"
+RESUME = "tests/integration/test_sync_resume.py"
 SYNC = "tests/integration/test_sync.py"
 BUGS = (
     Bug(
         "a replaced object is called unavailable",
         "transfer.py",
-        "raise _changed(item) from error",
+        "raise item.changed() from error",
         'raise ArtifactUnavailable("x") from error',
         SYNC,
     ),
@@ -57,7 +58,9 @@ BUGS = (
         ARCHIVE,
     ),
     Bug("a taken name is written again", "folder.py", "self._taken_by_files.add(folded)", "pass", ARCHIVE),
-    Bug("a checksum is not compared", "sync.py", "sha256.hexdigest() != self.expected_sha256", "False", SYNC),
+    Bug(
+        "a checksum is not compared", "fetch.py", "sha256.hexdigest() != self.expected_sha256", "False", SYNC
+    ),
     Bug(
         "a kept file is not read again",
         "folder.py",
@@ -69,7 +72,7 @@ BUGS = (
     Bug("a refused prefix stays", "reuse.py", "if not _may_be_mended(error):", "if False:", PREFIX),
     Bug(
         "a changed prefix is taken",
-        "sync.py",
+        "fetch.py",
         "artifact_of(location, objects).etag != self.artifact.etag",
         "False",
         SYNC,
@@ -81,6 +84,16 @@ BUGS = (
         "while not wait([future]).done:",
         FAULTS,
     ),
+    Bug(
+        "a kept part is not read again",
+        "parts.py",
+        "if hashlib.sha256(body).digest() != content[:_SHA256_BYTES]:",
+        "if False:",
+        RESUME,
+    ),
+    Bug("another object's parts are taken", "parts.py", "if identity == self._identity:", "if True:", RESUME),
+    Bug("parts are not kept", "parts.py", "if not self._room or", "if True or", RESUME),
+    Bug("S3's checksum is not compared", "fetch.py", "running.check(item.location)", "pass", RESUME),
     Bug("a full disk is not explained", "folder.py", "    errno.ENOSPC:", "    9999:", FAULTS),
 )
 

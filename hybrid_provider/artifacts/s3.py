@@ -179,7 +179,8 @@ def _listed_fast(
     import obstore
     from obstore.exceptions import BaseError
 
-    store = open_bucket(access, location.bucket, policy)
+    with s3_errors_explained(access, location):
+        store = open_bucket(access, location.bucket, policy)
     try:
         listed = [meta for page in obstore.list(store, location.key) for meta in page]
     except (BaseError, OSError, ValueError):
@@ -240,11 +241,18 @@ def _listed(access: AwsAccess, location: Location) -> tuple[StoredObject, ...]:
 @contextmanager
 def s3_errors_explained(access: AwsAccess, location: Location) -> Iterator[None]:
     """Raise botocore's errors as ours, each naming the location and the remedy."""
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+        PartialCredentialsError,
+        ProfileNotFound,
+    )
 
     try:
         yield
-    except (NoCredentialsError, PartialCredentialsError) as error:
+    # boto3 looks for the profile when its session is made or, where nothing made it look, when a client is.
+    except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
         raise ConfigurationError(
             f"{location}: no AWS credentials ({error}); put them into the aws connection"
         ) from error
