@@ -20,7 +20,7 @@ def read_once() -> Iterator[None]:
 
     def register(session: botocore.session.Session) -> None:
         def found() -> botocore.loaders.Loader:
-            # As the one that is replaced does, and no sooner: a profile that is not there is found here.
+            # As the one that is replaced does: a profile that is not there is noticed here.
             session.get_config_variable("data_path")
             return loader
 
