@@ -7,12 +7,13 @@ W     what must hold                                            run against the 
 ====  ========================================================  =====================================================
 W1    a retry goes on with the job that runs                    here
 W2    a killed task stops its job                               here
-W3    a wait has no limit of its own                            no: its trigger needs aiobotocore; ours in
+W3    a wait has no limit of its own                            here, by what its trigger is told; ours also in
                                                                 test_training_run (ten thousand looks)
 W4    max_ingestion_time stops the job                          here
 W5    a stopped job is no success, also without the log         here; stopped before its start in test_training_end
 W6    every look is fresh                                       no: its cache has no seam; ours in test_training_watch
-W7    the log goes on while deferred, each line once            no: as W3; ours here and in test_training_operator
+W7    the log goes on while deferred, each line once            no: its trigger needs aiobotocore; ours here and in
+                                                                test_training_operator
 W8    a deferred wait needs no aiobotocore                      here
 W9    region, verify and botocore config reach every client     here
 W10   the XCom is small, plain and without secrets              here
@@ -29,9 +30,11 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import math
 import os
 import re
 import threading
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -106,6 +109,17 @@ def test_w2_a_killed_task_stops_its_job(cloud, task, puppets, new_jobs, make):
     puppets.of(job).finish()
     execution.join(30)
     assert puppet_ended is not None
+
+
+@ours_and_theirs
+def test_w3_a_deferred_wait_has_no_limit_below_sagemakers_own(task, make):
+    with pytest.raises(TaskDeferred) as deferred:
+        make("wait", deferrable=True, check_interval=30).execute(task.new_try())
+
+    _, told = deferred.value.trigger.serialize()
+    limit = told["waiter_delay"] * told["waiter_max_attempts"] if "waiter_max_attempts" in told else math.inf
+    assert deferred.value.timeout is None
+    assert limit >= timedelta(days=28).total_seconds()
 
 
 @ours_and_theirs
