@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from hybrid_provider.rollout.plan import count_of
 from hybrid_provider.rollout.states import (
     DEADLINES,
     FAILURES,
@@ -33,6 +32,11 @@ ENDS = {
 TARGET_ENDS = FAILURES | SERVING | {T.PENDING, T.READY, T.VERIFIED, T.PINNED, T.SKIPPED}
 
 
+def most_of(share, fleet):
+    """How many of a fleet a share is, at least one; reckoned otherwise than the engine does."""
+    return share if isinstance(share, int) else max(1, int(fleet * (int(share[:-1]) / 100)))
+
+
 class Watch:
     """The journal of one run, which checks each promise at each step."""
 
@@ -42,7 +46,7 @@ class Watch:
         self.die_at, self.die_in = die_at, die_in
         self.entries = 0
         self.state = R.PENDING
-        self.lanes = count_of(policy.max_unavailable, len(hosts))
+        self.lanes = most_of(policy.max_unavailable, len(hosts))
         self.begin_anew()
 
     def begin_anew(self):

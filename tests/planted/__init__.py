@@ -1,0 +1,1 @@
+"""Bugs that the tests must catch; see ``python -m tests.planted``."""

@@ -1,0 +1,106 @@
+"""Bugs in what reads artifacts."""
+
+from __future__ import annotations
+
+from tests.planted.bug import Bug
+
+ARCHIVE = ("tests/unit/test_archive.py",)
+FAULTS = ("tests/integration/test_sync_faults.py",)
+PREFIX = ("tests/integration/test_sync_prefix.py",)
+RESUME = ("tests/integration/test_sync_resume.py",)
+SYNC = ("tests/integration/test_sync.py",)
+BUGS = (
+    Bug(
+        "a replaced object is called unavailable",
+        "artifacts/transfer.py",
+        "raise item.changed() from error",
+        'raise ArtifactUnavailable("x") from error',
+        SYNC,
+    ),
+    Bug(
+        "a short body is taken",
+        "artifacts/transfer.py",
+        "if size_bytes != part.end - part.start or",
+        "if",
+        FAULTS,
+    ),
+    Bug(
+        "no second attempt", "artifacts/transfer.py", "range(1, self._policy.attempts)", "range(1, 1)", FAULTS
+    ),
+    Bug(
+        "a cut-off gzip is whole",
+        "artifacts/inflate.py",
+        "if member is not None or carried or not begun",
+        "if not begun",
+        ARCHIVE,
+    ),
+    Bug(
+        "what follows gzip is ignored",
+        "artifacts/inflate.py",
+        "left, member = member.unused_data, None",
+        "return",
+        ARCHIVE,
+    ),
+    Bug(
+        "a taken name is written again",
+        "artifacts/folder.py",
+        "self._taken_by_files.add(folded)",
+        "pass",
+        ARCHIVE,
+    ),
+    Bug(
+        "a checksum is not compared",
+        "artifacts/fetch.py",
+        "sha256.hexdigest() != self.expected_sha256",
+        "False",
+        SYNC,
+    ),
+    Bug(
+        "a kept file is not read again",
+        "artifacts/folder.py",
+        "if not _has_sha256(source, sha256):",
+        "if False:",
+        PREFIX,
+    ),
+    Bug(
+        "a leftover is not used",
+        "artifacts/reuse.py",
+        "staging.rename(leftover)\n    try",
+        "pass\n    try",
+        PREFIX,
+    ),
+    Bug("a refused prefix stays", "artifacts/reuse.py", "if not _may_be_mended(error):", "if False:", PREFIX),
+    Bug(
+        "a changed prefix is taken",
+        "artifacts/fetch.py",
+        "artifact_of(location, objects).etag != self.artifact.etag",
+        "False",
+        SYNC,
+    ),
+    Bug(
+        "silence is not reported",
+        "artifacts/transfer.py",
+        "while not wait([future], _SECONDS_BETWEEN_LOOKS).done:",
+        "while not wait([future]).done:",
+        FAULTS,
+    ),
+    Bug(
+        "a kept part is not read again",
+        "artifacts/parts.py",
+        "if hashlib.sha256(body).digest() != content[:_SHA256_BYTES]:",
+        "if False:",
+        RESUME,
+    ),
+    Bug(
+        "another object's parts are taken",
+        "artifacts/parts.py",
+        "if identity == self._identity:",
+        "if True:",
+        RESUME,
+    ),
+    Bug("parts are not kept", "artifacts/parts.py", "if not self._room or", "if True or", RESUME),
+    Bug(
+        "S3's checksum is not compared", "artifacts/fetch.py", "running.check(item.location)", "pass", RESUME
+    ),
+    Bug("a full disk is not explained", "artifacts/folder.py", "    errno.ENOSPC:", "    9999:", FAULTS),
+)
