@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 def read_once() -> Iterator[None]:
     """All sessions that are made meanwhile share one loader."""
     loader = botocore.loaders.create_loader()
+
+    def register(session: botocore.session.Session) -> None:
+        # As the one that is replaced does: a profile that is not there is found here.
+        session.get_config_variable("data_path")
+        session._components.register_component("data_loader", loader)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            botocore.session.Session,
-            "_register_data_loader",
-            lambda session: session._components.register_component("data_loader", loader),
-        )
+        patch.setattr(botocore.session.Session, "_register_data_loader", register)
         yield

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
 from hybrid_provider.artifacts.newest import Wanted, artifacts_under
-from hybrid_provider.artifacts.s3 import S3Location, describe, stored_objects
+from hybrid_provider.artifacts.objects import Location
+from hybrid_provider.artifacts.reading import describe, stored_objects
 from hybrid_provider.artifacts.source import ArtifactSource
+from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.exceptions import ArtifactChanged, ArtifactNotFound, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hybrid_provider.artifacts.artifact import Artifact
-    from hybrid_provider.aws import AwsAccess
+    from hybrid_provider.artifacts.reading import Access
+
+_LOOK: Final = TransferPolicy(part_timeout=timedelta(minutes=1))
+"""A look that takes longer is better made again at the next interval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,28 +43,28 @@ class Awaited:
     newest: str | None = None
     marker: str | None = None
 
-    def look(self, access: AwsAccess) -> Artifact | None:
+    def look(self, access: Access) -> Artifact | None:
         """What is there now, None for nothing; other errors as of :func:`describe`."""
         try:
             if self.newest is None and self.marker is None:
                 version_id = self.expected.version_id if self.expected else None
-                return describe(access, self.uri, version_id=version_id)
+                return describe(access, self.uri, _LOOK, version_id=version_id)
             found = self.all(access)
             # Only this tells the version of an object.
-            return describe(access, found[-1].uri) if found else None
+            return describe(access, found[-1].uri, _LOOK) if found else None
         except ArtifactNotFound:
             return None
 
-    def all(self, access: AwsAccess) -> tuple[Artifact, ...]:
+    def all(self, access: Access) -> tuple[Artifact, ...]:
         """All whole artifacts that are there now, the newest last; one at most unless ``newest`` is set.
 
         Objects that were listed carry no version.
         """
-        location = S3Location.parse(self.uri)
+        location = Location.parse(self.uri)
         wanted = Wanted(name=self.newest, marker=self.marker)
         wanted.check(location)
         try:
-            objects = stored_objects(access, location)
+            objects = stored_objects(access, location, _LOOK)
         except ArtifactNotFound:
             return ()
         return artifacts_under(location, objects, wanted)

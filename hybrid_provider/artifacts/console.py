@@ -17,11 +17,15 @@ SECONDS_BETWEEN_LINES = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a command did: plain values for programs, text for people, and whether all was well."""
+    """What a command did: plain values for programs, text for people, and whether all was well.
+
+    ``code`` is the exit code where ``good`` does not say it all.
+    """
 
     facts: object
     text: str
     good: bool = True
+    code: int | None = None
 
 
 class ProgressShown(Protocol):

@@ -226,8 +226,10 @@ class Rollout(Operation):
         taken = SERVING if self._age else {TargetState.SUCCEEDED}
         switched = [member for member in self._in_state(*taken) if member.origin is not None]
 
+        lost = self._counts[TargetState.REVERT_FAILED]
+
         def well() -> bool:
-            return self._request is None and not any(member.down for member in switched)
+            return self._request is None and self._counts[TargetState.REVERT_FAILED] == lost
 
         await self._in_lanes(switched, lambda member: member.go_back("the fleet was rolled back"), well)
         if self._outrun:

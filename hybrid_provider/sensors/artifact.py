@@ -17,6 +17,7 @@ from hybrid_provider.artifacts.artifact import Artifact, ArtifactDict
 from hybrid_provider.artifacts.source import ArtifactSource
 from hybrid_provider.exceptions import ArtifactUnavailable
 from hybrid_provider.hooks.aws import aws_access
+from hybrid_provider.hooks.objects import access_for
 from hybrid_provider.sites import why_it_stays
 from hybrid_provider.triggers.artifact import ModelArtifactTrigger
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
+
+    from hybrid_provider.artifacts.reading import Access
 
 _LAST_LOOK = "hybrid_last_look"
 
@@ -36,7 +39,8 @@ class ModelArtifactSensor(BaseSensorOperator):
 
     Args:
         artifact: A URI (``s3://bucket/path/model.tar.gz``, or a prefix with a ``/`` at its end), an
-            artifact's dict, or what the training operator returned. Templated.
+            artifact's dict, or what the training operator returned; also of ``gs://``, ``az://``,
+            ``abfs://`` and ``file://``, as for the sync operator. Templated.
         newer_than: An ISO 8601 date, a ``datetime``, or a release as the sync operator returns it; only an
             artifact written after it, or after the release's artifact, counts. Templated.
         newest: With a prefix, take the newest object of this name under it (``model.tar.gz``, ``*.tar.gz``),
@@ -47,6 +51,8 @@ class ModelArtifactSensor(BaseSensorOperator):
         region_name: As in the amazon provider.
         verify: As in the amazon provider.
         botocore_config: As in the amazon provider.
+        gcp_conn_id: For ``gs://``, as in the google provider, which need not be installed. Templated.
+        wasb_conn_id: For ``az://`` and ``abfs://``, as in Azure's provider, likewise. Templated.
         deferrable: Wait in the triggerer; ``[operators] default_deferrable`` where None. Without effect on a
             site's queue: the triggerer may not reach what the site's worker reaches.
         start_from_trigger: Begin in the triggerer, without a worker's first look. It needs ``deferrable``,
@@ -64,6 +70,8 @@ class ModelArtifactSensor(BaseSensorOperator):
         "marker",
         "aws_conn_id",
         "region_name",
+        "gcp_conn_id",
+        "wasb_conn_id",
     )
 
     def __init__(
@@ -77,6 +85,8 @@ class ModelArtifactSensor(BaseSensorOperator):
         region_name: str | None = None,
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
+        gcp_conn_id: str | None = "google_cloud_default",
+        wasb_conn_id: str | None = "wasb_default",
         deferrable: bool | None = None,
         start_from_trigger: bool = False,
         **kwargs: Any,  # noqa: ANN401 - BaseSensorOperator's own arguments
@@ -90,6 +100,8 @@ class ModelArtifactSensor(BaseSensorOperator):
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
+        self.gcp_conn_id = gcp_conn_id
+        self.wasb_conn_id = wasb_conn_id
         self.deferrable = deferrable
         self.start_from_trigger = start_from_trigger and self._is_deferrable() and self._is_known_now()
         if self.start_from_trigger:
@@ -113,9 +125,7 @@ class ModelArtifactSensor(BaseSensorOperator):
         seen = memory.get(_LAST_LOOK)
         before = Artifact.from_dict(cast("ArtifactDict", seen)) if seen else None
         try:
-            now = awaited.look(
-                aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
-            )
+            now = awaited.look(self._access(awaited.uri))
         except ArtifactUnavailable as error:
             self.log.warning("%s", error)
             return PokeReturnValue(is_done=False)
@@ -175,6 +185,14 @@ class ModelArtifactSensor(BaseSensorOperator):
             marker=self.marker,
         )
 
+    def _access(self, uri: str) -> Access:
+        return access_for(
+            uri,
+            aws=lambda: aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config),
+            gcp_conn_id=self.gcp_conn_id,
+            wasb_conn_id=self.wasb_conn_id,
+        )
+
     def _trigger(self) -> ModelArtifactTrigger:
         awaited = self._awaited()
         return ModelArtifactTrigger(
@@ -195,6 +213,8 @@ class ModelArtifactSensor(BaseSensorOperator):
             "region_name": self.region_name,
             "verify": self.verify,
             "botocore_config": self.botocore_config,
+            "gcp_conn_id": self.gcp_conn_id,
+            "wasb_conn_id": self.wasb_conn_id,
         }
 
     def _handed_on(self, seen: ArtifactDict) -> Mapping[str, object]:

@@ -12,11 +12,12 @@ from hybrid_provider.artifacts.arrival import Awaited, date_of
 from hybrid_provider.artifacts.artifact import Artifact, ArtifactDict
 from hybrid_provider.exceptions import ArtifactUnavailable, HybridError
 from hybrid_provider.hooks.aws import aws_access
+from hybrid_provider.hooks.objects import access_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from hybrid_provider.aws import AwsAccess
+    from hybrid_provider.artifacts.reading import Access
 
 
 class ModelArtifactTrigger(BaseTrigger):
@@ -38,6 +39,8 @@ class ModelArtifactTrigger(BaseTrigger):
         region_name: As in the amazon provider.
         verify: As in the amazon provider.
         botocore_config: As in the amazon provider.
+        gcp_conn_id: For ``gs://``, as in the google provider, which need not be installed.
+        wasb_conn_id: For ``az://`` and ``abfs://``, as in Azure's provider, likewise.
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class ModelArtifactTrigger(BaseTrigger):
         region_name: str | None,
         verify: bool | str | None,
         botocore_config: dict[str, Any] | None,
+        gcp_conn_id: str | None = "google_cloud_default",
+        wasb_conn_id: str | None = "wasb_default",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of BaseTrigger, which has no annotations
         self.uri = uri
@@ -67,6 +72,8 @@ class ModelArtifactTrigger(BaseTrigger):
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
+        self.gcp_conn_id = gcp_conn_id
+        self.wasb_conn_id = wasb_conn_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The class and its arguments."""
@@ -82,6 +89,8 @@ class ModelArtifactTrigger(BaseTrigger):
             "region_name": self.region_name,
             "verify": self.verify,
             "botocore_config": self.botocore_config,
+            "gcp_conn_id": self.gcp_conn_id,
+            "wasb_conn_id": self.wasb_conn_id,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -94,9 +103,7 @@ class ModelArtifactTrigger(BaseTrigger):
     async def _wait(self) -> dict[str, Any]:
         awaited = self._awaited()
         # Both the connection and boto3 block; Airflow's comms take calls from other threads.
-        access = await asyncio.to_thread(
-            aws_access, self.aws_conn_id, self.region_name, self.verify, self.botocore_config
-        )
+        access = await asyncio.to_thread(self._access)
         before: Artifact | None = None
         while True:
             now = await self._look(awaited, access)
@@ -109,12 +116,20 @@ class ModelArtifactTrigger(BaseTrigger):
                 return {"error": f"{self.uri} did not arrive in time: {state}", "timed_out": True}
             await asyncio.sleep(min(self.poke_interval, left))
 
-    async def _look(self, awaited: Awaited, access: AwsAccess) -> Artifact | None:
+    async def _look(self, awaited: Awaited, access: Access) -> Artifact | None:
         try:
             return await asyncio.to_thread(awaited.look, access)
         except ArtifactUnavailable as error:
             self.log.warning("%s", error)
             return None
+
+    def _access(self) -> Access:
+        return access_for(
+            self.uri,
+            aws=lambda: aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config),
+            gcp_conn_id=self.gcp_conn_id,
+            wasb_conn_id=self.wasb_conn_id,
+        )
 
     def _awaited(self) -> Awaited:
         return Awaited(

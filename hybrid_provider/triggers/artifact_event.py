@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from hybrid_provider.artifacts.arrival import Arrivals, Awaited
 from hybrid_provider.exceptions import HybridError
 from hybrid_provider.hooks.aws import aws_access
+from hybrid_provider.hooks.objects import access_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -53,6 +54,8 @@ class ModelArtifactEventTrigger(BaseEventTrigger):
         region_name: As in the amazon provider.
         verify: As in the amazon provider.
         botocore_config: As in the amazon provider.
+        gcp_conn_id: For ``gs://``, as in the google provider, which need not be installed.
+        wasb_conn_id: For ``az://`` and ``abfs://``, as in Azure's provider, likewise.
     """
 
     def __init__(
@@ -66,6 +69,8 @@ class ModelArtifactEventTrigger(BaseEventTrigger):
         region_name: str | None = None,
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
+        gcp_conn_id: str | None = "google_cloud_default",
+        wasb_conn_id: str | None = "wasb_default",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of BaseTrigger, which has no annotations
         self.uri = uri
@@ -76,6 +81,8 @@ class ModelArtifactEventTrigger(BaseEventTrigger):
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
+        self.gcp_conn_id = gcp_conn_id
+        self.wasb_conn_id = wasb_conn_id
         self._complaint = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -89,6 +96,8 @@ class ModelArtifactEventTrigger(BaseEventTrigger):
             "region_name": self.region_name,
             "verify": self.verify,
             "botocore_config": self.botocore_config,
+            "gcp_conn_id": self.gcp_conn_id,
+            "wasb_conn_id": self.wasb_conn_id,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -120,7 +129,12 @@ class ModelArtifactEventTrigger(BaseEventTrigger):
 
     def _artifacts(self) -> Sequence[Artifact]:
         # Opened at each look: a watch lives for months, and its connection may be corrected meanwhile.
-        access = aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
+        access = access_for(
+            self.uri,
+            aws=lambda: aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config),
+            gcp_conn_id=self.gcp_conn_id,
+            wasb_conn_id=self.wasb_conn_id,
+        )
         awaited = Awaited(uri=self.uri, newest=self.newest, marker=self.marker)
         if self.newest is not None:
             return awaited.all(access)
@@ -130,7 +144,8 @@ class ModelArtifactEventTrigger(BaseEventTrigger):
     @property
     def _key(self) -> str:
         """Two watches of one asset have each their own."""
-        what = json.dumps([self.uri, self.newest, self.marker, self.aws_conn_id, self.region_name])
+        account = [self.aws_conn_id, self.region_name, self.gcp_conn_id, self.wasb_conn_id]
+        what = json.dumps([self.uri, self.newest, self.marker, *account])
         return f"hybrid_fired_{hashlib.sha256(what.encode()).hexdigest()[:16]}"
 
     async def _remembered(self) -> frozenset[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from urllib.parse import quote
 
 import obstore
 import pytest
+from airflow.sdk.exceptions import TaskDeferred
 
 from hybrid_provider.artifacts.clouds import CloudAccess, open_cloud
 from hybrid_provider.artifacts.objects import Location
@@ -31,6 +33,10 @@ from hybrid_provider.exceptions import (
     ConfigurationError,
 )
 from hybrid_provider.hooks.objects import access_for, azure_access, google_access
+from hybrid_provider.sensors.artifact import ModelArtifactSensor
+from hybrid_provider.triggers.artifact import ModelArtifactTrigger
+from hybrid_provider.triggers.artifact_event import ModelArtifactEventTrigger
+from tests.integration.airflow_task import task_context
 from tests.servers import REQUIRE_ALL, find_program, free_port
 
 if TYPE_CHECKING:
@@ -251,6 +257,56 @@ def test_a_connection_gives_the_access(cloud: Cloud, store, monkeypatch):
     uri = cloud.uri("connection/model.bin")
     access = access_for(uri, aws=None, gcp_conn_id=None, wasb_conn_id="wasb_default")
     assert files_of(sync(access, uri, "digits", store).release.path) == {"model.bin": b"content"}
+
+
+@pytest.fixture
+def connected(cloud: Cloud, monkeypatch) -> Cloud:
+    """The cloud, with what Airflow's own connections to it are."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", '{"conn_type": "google_cloud_platform"}')
+    for name, value in cloud.environment.items():
+        monkeypatch.setenv(name, value)
+    return cloud
+
+
+async def test_the_sensor_takes_an_artifact_on_a_worker_and_in_the_triggerer(connected: Cloud):
+    connected.put("sensed/model.bin", b"content")
+    uri = connected.uri("sensed/model.bin")
+    seen = describe(connected.access, uri, SMALL_PARTS).to_dict()
+    sensor = ModelArtifactSensor(task_id="arrived", artifact=uri, poke_interval=0)
+    assert sensor.execute(task_context()) == seen
+    waiting = ModelArtifactSensor(task_id="arrived", artifact=uri, poke_interval=0, deferrable=True)
+    with pytest.raises(TaskDeferred) as deferral:
+        waiting.execute(task_context())
+    _, arguments = deferral.value.trigger.serialize()
+    (event,) = [event async for event in ModelArtifactTrigger(**arguments).run()]
+    assert waiting.resume(task_context(), event.payload) == seen
+
+
+def test_the_sensor_takes_the_newest_whole_folder(connected: Cloud):
+    for run in ("1", "2"):
+        connected.put(f"nightly/{run}/model/weights", run.encode())
+    search = {"newest": "model/", "marker": "_SUCCESS", "poke_interval": 0}
+    sensor = ModelArtifactSensor(task_id="arrived", artifact=connected.uri("nightly/"), **search)
+    context = task_context()
+    assert not sensor.poke(context)
+    connected.put("nightly/1/model/_SUCCESS", b"")
+    assert not sensor.poke(context)
+    assert sensor.poke(context).xcom_value["uri"] == connected.uri("nightly/1/model/")
+
+
+def test_the_sensor_waits_for_what_is_not_there_yet(connected: Cloud):
+    absent = ModelArtifactSensor(task_id="arrived", artifact=connected.uri("absent.bin"), poke_interval=0)
+    assert not absent.poke(task_context())
+
+
+async def test_each_artifact_fires_its_event_once(connected: Cloud):
+    arguments = {"uri": connected.uri("watched/"), "newest": "model.bin", "poke_interval": 0.01}
+    kept = ModelArtifactEventTrigger(**arguments).serialize()[1]
+    events = ModelArtifactEventTrigger(**kept).run()
+    for run in ("1", "2"):
+        connected.put(f"watched/{run}/model.bin", run.encode())
+        event = await asyncio.wait_for(anext(events), 60)
+        assert event.payload["artifact"]["uri"] == connected.uri(f"watched/{run}/model.bin")
 
 
 def test_an_access_to_another_cloud_is_a_mistake(cloud: Cloud):

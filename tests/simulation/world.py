@@ -43,6 +43,14 @@ def release_of(release_id):
 RELEASES = {name: release_of(name) for name in (OLDER, OLD, NEW, NEWER)}
 
 
+def simulated_hosts(count, **settings):
+    """Hosts that are well, each with a chance of its own."""
+    return [
+        SimulatedHost(name=f"edge-{number}", random=random.Random(number), **{"committed": OLD, **settings})
+        for number in range(count)
+    ]
+
+
 def short_policy(chance, **settings):
     """A policy of seconds: the same rules, and a run of few steps."""
 
