@@ -19,9 +19,12 @@ def read_once() -> Iterator[None]:
     loader = botocore.loaders.create_loader()
 
     def register(session: botocore.session.Session) -> None:
-        # As the one that is replaced does: a profile that is not there is found here.
-        session.get_config_variable("data_path")
-        session._components.register_component("data_loader", loader)
+        def found() -> botocore.loaders.Loader:
+            # As the one that is replaced does: a profile that is not there is noticed here.
+            session.get_config_variable("data_path")
+            return loader
+
+        session._components.lazy_register_component("data_loader", found)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session.Session, "_register_data_loader", register)
