@@ -16,7 +16,7 @@ from hybrid_provider.targets.docker.volume import make_volume
 
 if TYPE_CHECKING:
     from hybrid_provider.targets.docker.engine import Engine
-    from hybrid_provider.targets.docker.holdings import Holdings
+    from hybrid_provider.targets.docker.holdings import Holdings, Lease
     from hybrid_provider.targets.docker.serving import Serving
     from hybrid_provider.targets.target import Order
 
@@ -31,14 +31,14 @@ class Activations:
         engine: The engine.
         serving: How the model is served.
         order: What the rollout asks.
-        epoch: Of the lease.
+        lease: Ours; its nonce tells what we activate from what anybody else does.
     """
 
-    def __init__(self, engine: Engine, serving: Serving, order: Order, epoch: int) -> None:
+    def __init__(self, engine: Engine, serving: Serving, order: Order, lease: Lease) -> None:
         self._engine = engine
         self._serving = serving
         self._order = order
-        self._epoch = epoch
+        self._lease = lease
         self._count = 0
         self._way = way_of(engine, serving, order.model)
 
@@ -107,7 +107,7 @@ class Activations:
 
     @property
     def _token(self) -> str:
-        return f"{self._epoch}-{self._count}"
+        return f"{self._lease.epoch}-{self._lease.nonce}-{self._count}"
 
     async def _holdings(self) -> Holdings:
         return await holdings_of(self._engine, self._order.model)

@@ -6,7 +6,7 @@ of its own, made in one step and durable, with no file that could be read half w
     hybrid..<model>..release..<id>    a release's files
     hybrid..<model>..proof..<id>      says that they were verified; holds the manifest
     hybrid..<model>..record..<n>      what was committed: the one with the highest number counts
-    hybrid..<model>..trial..<token>   what is activated and not committed
+    hybrid..<model>..trial..<token>   what is activated and not committed; a token is <epoch>-<nonce>-<count>
     hybrid..<model>..lease..<epoch>   who works here
     hybrid..<model>..pin              the release that nothing may replace
 
@@ -15,6 +15,7 @@ of its own, made in one step and durable, with no file that could be read half w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -92,6 +93,12 @@ class Record:
     token: str
     since: float
 
+    @property
+    def epoch(self) -> int:
+        """Of the lease under which it was committed."""
+        epoch = self.token.partition("-")[0]
+        return int(epoch) if epoch.isdecimal() else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
@@ -153,6 +160,12 @@ class Holdings:
     def settled(self) -> Container | None:
         """The container that was committed, whether it runs or not; without a record, what serves."""
         return self.containers.get(self.record.container) if self.record else self.live
+
+    @property
+    def next_epoch(self) -> int:
+        """Later than any before: also in the same second, and after a lease that was given back."""
+        earlier = [*self.leases, *self.records]
+        return max([math.floor(self.clock), *(each.epoch + 1 for each in earlier)])
 
     @property
     def previous(self) -> str | None:

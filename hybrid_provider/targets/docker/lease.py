@@ -28,8 +28,7 @@ async def take(engine: Engine, order: Order, holdings: Holdings) -> Lease:
         TargetLocked: Another rollout has it.
     """
     _refuse_another(engine, order, holdings)
-    # Later than any before, also when the lease was given back and its volume is gone.
-    epoch = max([math.floor(holdings.clock), *(lease.epoch + 1 for lease in holdings.leases)])
+    epoch = holdings.next_epoch
     lease = Lease(
         volume=name_of(order.model, Role.LEASE, epoch),
         rollout=order.rollout,

@@ -75,7 +75,7 @@ class OpenedDockerTarget:
         if surveyed.faults:
             raise TargetNotReady(self.name, "; ".join(surveyed.faults))
         self._lease = await lease.take(self._engine, order, await self._holdings(order.model))
-        self._activations = Activations(self._engine, self._serving, order, self._lease.epoch)
+        self._activations = Activations(self._engine, self._serving, order, self._lease)
         undone = await self._activations.heal(await self._holdings(order.model))
         holdings = await self._holdings(order.model)
         await sweep(self._engine, holdings, order.drain)
