@@ -27,7 +27,8 @@
     │   ├── TargetLocked            another rollout works on the target
     │   └── TargetFailed            staging, verification, activation or a probe failed on the target
     ├── RolloutError                the rollout ended in another state than SUCCEEDED
-    │   └── RolloutPostponed        targets were unreachable or locked before anything was switched
+    │   ├── RolloutPostponed        targets were unreachable or locked before anything was switched
+    │   └── DriftFound              an audit found targets that are not as they should be
     └── EvidenceBroken              the record of transfers and activations is not what was appended
 
 ``retryable`` says whether the same call may work later with nothing changed by a person. The shell
@@ -172,3 +173,7 @@ class RolloutPostponed(RolloutError):
 
 class EvidenceBroken(HybridError):
     """The record of transfers and activations is not what was appended; the message names the entry."""
+
+
+class DriftFound(RolloutError):
+    """An audit found targets that are not as they should be; the message lists each one's drift."""

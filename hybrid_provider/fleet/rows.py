@@ -18,6 +18,7 @@ from hybrid_provider.rollout.states import FAILURES, RolloutState, TargetState
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hybrid_provider.rollout.audit import DriftDict
     from hybrid_provider.rollout.result import RolloutDict
     from hybrid_provider.targets.target import Inspection
 
@@ -84,7 +85,10 @@ class HostRow(TypedDict):
 
 
 class RolloutRow(TypedDict):
-    """One rollout, as it is now or ended; ``targets`` maps each one's name to its state."""
+    """One rollout, as it is now or ended; ``targets`` maps each one's name to its state.
+
+    ``closed`` is the rollout before it, where that one was left running, and the state that it was closed in.
+    """
 
     rollout: str
     kind: Kind
@@ -103,6 +107,7 @@ class RolloutRow(TypedDict):
     run_id: str
     task_id: str
     map_index: int
+    closed: dict[str, str] | None
 
 
 class AuditRow(TypedDict):
@@ -112,7 +117,7 @@ class AuditRow(TypedDict):
     model: str
     release: str | None
     targets: int
-    drift: list[dict[str, str]]
+    drift: list[DriftDict]
     dag_id: str
     run_id: str
     task_id: str
@@ -156,6 +161,10 @@ class Change:
         group: The target's site or rack.
         error: Why it failed, None where it did not.
         came_from: What was live before, as far as it is known.
+        known: Whether the target was asked, so that what it said of the rest goes before the row before.
+        live: What is live now, where it was asked.
+        earlier: What was proved before that, where nothing was switched.
+        pinned: What it is pinned to.
     """
 
     state: TargetState
@@ -166,6 +175,10 @@ class Change:
     group: str | None = None
     error: str | None = None
     came_from: str | None = None
+    known: bool = False
+    live: str | None = None
+    earlier: str | None = None
+    pinned: str | None = None
 
 
 def is_end(state: TargetState) -> bool:
@@ -197,9 +210,12 @@ def host_row(before: HostRow | None, change: Change, origin: Origin) -> HostRow:
             row["since"] = change.at
         row["release"], row["digest"] = change.release, change.digest
         row["probe"] = {"healthy": True, "detail": "", "at": change.at}
-    elif change.came_from is not None and row["release"] != change.came_from:
-        row["release"], row["digest"], row["since"] = change.came_from, None, change.at
-        row["previous"] = None
+    elif change.known:
+        if row["release"] != change.live:
+            row["release"], row["digest"], row["since"] = change.live, None, change.at
+        row["previous"] = change.earlier
+    if change.known:
+        row["pinned"] = change.pinned
     return row
 
 

@@ -16,6 +16,7 @@ from hybrid_provider.fleet.assets import model_asset
 from hybrid_provider.fleet.metrics import count_rollout
 from hybrid_provider.fleet.rows import (
     ROLLOUT_KEY,
+    RUNNING,
     Change,
     HostRow,
     Kind,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from hybrid_provider.rollout.result import JournalEntry, RolloutDict
+    from hybrid_provider.rollout.result import JournalEntry, RolloutDict, RolloutResult, TargetResult
 
 _log = logging.getLogger(__name__)
 # The row of a running rollout changes with each transition of each target; a person looks once a second.
@@ -45,6 +46,8 @@ _INTERVAL: Final = timedelta(seconds=1)
 _PATIENCE: Final = timedelta(seconds=60)
 # Airflow's client has retried each of them already.
 _FAILURES: Final = 3
+# What a target's row tells at once; the rest is for the end, when the target's own word is known.
+_SWITCHED: Final = frozenset({TargetState.SUCCEEDED, TargetState.ALREADY_CURRENT})
 
 
 def origin_of(context: Context) -> Origin:
@@ -151,6 +154,7 @@ class FleetState:
         digest: Of that release.
         groups: The site or rack of each target, in the fleet's order.
         max_failures: How many targets may fail.
+        continues: When the rollout began that this continues; None where it begins now.
 
     Attributes:
         before: The row of the rollout before, or of an earlier try of this one.
@@ -167,6 +171,7 @@ class FleetState:
         digest: str | None,
         groups: Mapping[str, str | None],
         max_failures: int,
+        continues: datetime | None = None,
     ) -> None:
         self._context = context
         self._origin = origin_of(context)
@@ -188,14 +193,22 @@ class FleetState:
             "targets": dict.fromkeys(groups, TargetState.PENDING.value),
             "failures": 0,
             "max_failures": max_failures,
-            "began": self.before["began"] if self.before and again else now,
+            "began": continues.isoformat() if continues else now,
             "updated": now,
             "seconds": 0.0,
             "dag_id": self._origin.dag_id,
             "run_id": self._origin.run_id,
             "task_id": self._origin.task_id,
             "map_index": self._origin.map_index,
+            "closed": None,
         }
+        self._left = self.before if self.before and not again and self.before["state"] in RUNNING else None
+        # A rollout that was begun before another one has no say in the row of that one.
+        self._outrun = bool(
+            continues and self.before and not again and self.before["began"] > continues.isoformat()
+        )
+        if self._outrun:
+            self._left = None
 
     def __enter__(self) -> Self:
         self._writer = RowWriter()
@@ -215,30 +228,26 @@ class FleetState:
         """A transition; an entry of the rollout's journal."""
         if entry.target is None:
             self._row["state"] = entry.state.value
+            if entry.state not in {RolloutState.PENDING, RolloutState.PREFLIGHT}:
+                self._close_left()
         else:
             self._row["targets"][entry.target] = entry.state.value
-            if isinstance(entry.state, TargetState) and is_end(entry.state):
-                self._put_host(entry.target, entry.state, error=entry.detail or None, came_from=None)
+            # In a rollback each target has a release of its own, which only the result tells.
+            if entry.state in _SWITCHED and self._row["release"] is not None:
+                self._put_host(entry.target, self._change(entry))
         self._row["seconds"] = round(entry.seconds, 3)
         self._put_rollout()
 
-    def ended(self, result: RolloutDict) -> None:
-        """The rollout's end; where it ended otherwise than its journal said, this is right."""
-        count_rollout(self._row["kind"], result)
-        self._row["state"] = result["state"]
-        self._row["seconds"] = result["seconds"]
-        self._row["waves"] = result["waves"]
-        for target in result["targets"]:
-            self._row["targets"][target["name"]] = target["state"]
-            state = TargetState(target["state"])
-            if is_end(state):
-                self._put_host(
-                    target["name"],
-                    state,
-                    error=target["error"],
-                    came_from=target["from_release"],
-                    release=target["to_release"],
-                )
+    def ended(self, result: RolloutResult) -> None:
+        """The rollout's end, and what its targets said; this goes before what the journal told."""
+        if result.state is not RolloutState.BAKING:
+            count_rollout(self._row["kind"], result.to_dict())
+        self._row["state"] = result.state.value
+        self._row["seconds"] = round(result.seconds, 3)
+        for target in result.targets:
+            self._row["targets"][target.name] = target.state.value
+            if is_end(target.state) and target.state is not TargetState.SKIPPED:
+                self._put_host(target.name, self._change_of(target))
         self._put_rollout()
 
     def announce(self, result: RolloutDict, training: Mapping[str, Any] | None) -> None:
@@ -249,33 +258,60 @@ class FleetState:
         except Exception as error:  # noqa: BLE001 - an event fails no rollout
             _log.warning("The event of model %s carries nothing: %s", self._row["model"], error)
 
+    def _close_left(self) -> None:
+        """The rollout before was left running, and this one has its targets: nobody goes on with that one."""
+        if self._left is None:
+            return
+        left, self._left = self._left, None
+        self._row["closed"] = {"rollout": left["rollout"], "state": RolloutState.ABORTED.value}
+        _log.warning(
+            "Rollout %s of task %s in run %s of DAG %s was left in %s; it is closed as ABORTED",
+            left["rollout"],
+            left["task_id"],
+            left["run_id"],
+            left["dag_id"],
+            left["state"],
+        )
+
     def _put_rollout(self) -> None:
+        if self._outrun:
+            return
         self._row["updated"] = _now()
         self._row["failures"] = failures_in(list(self._row["targets"].values()))
         row = cast("RolloutRow", {**self._row, "targets": dict(self._row["targets"])})
         self._writer.put(ROLLOUT_KEY, lambda: self._rows.set(ROLLOUT_KEY, row))
 
-    def _put_host(
-        self,
-        name: str,
-        state: TargetState,
-        *,
-        error: str | None,
-        came_from: str | None,
-        release: str | None = None,
-    ) -> None:
-        to_release = release or self._row["release"]
-        change = Change(
-            state=state,
-            release=to_release,
-            digest=self._row["digest"] if to_release == self._row["release"] else None,
+    def _put_host(self, name: str, change: Change) -> None:
+        self._writer.put(host_key(name), lambda: self._write_host(name, change))
+
+    def _change(self, entry: JournalEntry) -> Change:
+        """What the journal tells of one target while the rollout runs."""
+        return Change(
+            state=TargetState(entry.state),
+            release=self._row["release"],
+            digest=self._row["digest"],
             rollout=self._row["rollout"],
             at=_now(),
-            group=self._groups.get(name),
-            error=error,
-            came_from=came_from,
+            group=self._groups.get(str(entry.target)),
         )
-        self._writer.put(host_key(name), lambda: self._write_host(name, change))
+
+    def _change_of(self, target: TargetResult) -> Change:
+        """What the result tells of it."""
+        same = target.to_release == self._row["release"]
+        return Change(
+            state=target.state,
+            release=target.to_release,
+            digest=self._row["digest"] if same else None,
+            rollout=self._row["rollout"],
+            at=_now(),
+            group=self._groups.get(target.name),
+            error=target.error,
+            came_from=target.from_release,
+            known=target.state is not TargetState.UNREACHABLE,
+            live=target.live,
+            earlier=target.previous,
+            pinned=target.pinned,
+        )
 
     def _write_host(self, name: str, change: Change) -> None:
         if name not in self._before:

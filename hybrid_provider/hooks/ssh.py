@@ -18,17 +18,17 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from hybrid_provider.exceptions import ConfigurationError
 from hybrid_provider.names import checked_name
 from hybrid_provider.rollout.probe import checked_url
+from hybrid_provider.targets.known_hosts import key_lines, known_keys
 from hybrid_provider.targets.shell import checked_folder
 from hybrid_provider.targets.ssh import SshAddress, SshTarget
 from hybrid_provider.targets.target import Placement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from airflow.sdk import Connection
 
 _SSH_PORT = 22
-_KEY_KINDS = ("ssh-", "ecdsa-", "sk-")
 
 
 def ssh_target(conn_id: str) -> SshTarget:
@@ -89,9 +89,9 @@ def _host_keys(conn_id: str, host: str, port: int, extra: Mapping[str, Any]) -> 
                 f"can tell from another; take {switch} out and give host_key"
             )
     if extra.get("host_key"):
-        return tuple(_key_lines(str(extra["host_key"])))
+        return tuple(key_lines(str(extra["host_key"])))
     file = Path(extra.get("known_hosts") or "~/.ssh/known_hosts").expanduser()
-    keys = _from_known_hosts(file, host, port)
+    keys = known_keys(file, host, port)
     if not keys:
         raise ConfigurationError(
             f"ssh connection {conn_id!r} has no host_key, and {file} knows none for {host} port {port}; read "
@@ -99,30 +99,6 @@ def _host_keys(conn_id: str, host: str, port: int, extra: Mapping[str, Any]) -> 
             "into the connection's extra as host_key"
         )
     return keys
-
-
-def _key_lines(text: str) -> Iterator[str]:
-    """Keys from lines such as ``ssh-ed25519 AAAA…``, with or without ssh-keyscan's name before."""
-    for line in text.splitlines():
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        kinds = [index for index, word in enumerate(words) if word.startswith(_KEY_KINDS)]
-        # The ssh provider reads a key without its kind as RSA.
-        yield " ".join(words[kinds[0] : kinds[0] + 2]) if kinds else f"ssh-rsa {words[0]}"
-
-
-def _from_known_hosts(file: Path, host: str, port: int) -> tuple[str, ...]:
-    import asyncssh
-
-    if not file.is_file():
-        return ()
-    try:
-        known = asyncssh.read_known_hosts(str(file))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{file} cannot be read as known hosts: {error}") from None
-    keys = known.match(host, "", port)[0]
-    return tuple(key.export_public_key("openssh").decode().strip() for key in keys)
 
 
 def _duration(conn_id: str, extra: Mapping[str, Any], name: str, default_seconds: float) -> timedelta:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import BaseOperator, Context
 
+    from hybrid_provider.training.backend import JobStatus
     from hybrid_provider.training.result import TrainingDict
     from hybrid_provider.training.spec import TrainingSpec
 
@@ -27,13 +28,16 @@ if TYPE_CHECKING:
 
 _SHORTEST_SECRET = 5
 BILLABLE_METRIC = "hybrid.train.billable_seconds"
+SAVED_METRIC = "hybrid.train.saved_seconds"
 
 
-def count_billed(context: Context, model_name: str, billable_seconds: int) -> None:
-    """Add the billed instance seconds to the metric, tagged with model, DAG and task."""
+def count_billed(context: Context, model_name: str, status: JobStatus) -> None:
+    """Add the instance seconds that were billed, and that spot saved, by model, DAG and task."""
     ti = context["ti"]
     tags = {"model": model_name, "dag_id": ti.dag_id, "task_id": ti.task_id}
-    stats.incr(BILLABLE_METRIC, billable_seconds, tags=tags)
+    stats.incr(BILLABLE_METRIC, status.billable_seconds, tags=tags)
+    if status.saved_seconds:
+        stats.incr(SAVED_METRIC, status.saved_seconds, tags=tags)
 
 
 def announce(context: Context, operator: BaseOperator, model_name: str, result: TrainingDict) -> None:

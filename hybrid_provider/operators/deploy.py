@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, Never, cast
 
 from airflow.sdk import conf
 
@@ -15,66 +13,82 @@ from hybrid_provider._explained import explained
 from hybrid_provider.artifacts.retention import in_use
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
-from hybrid_provider.exceptions import ConfigurationError, HybridError, InvalidName
-from hybrid_provider.fleet.state import FleetState
+from hybrid_provider.exceptions import ConfigurationError, HybridError
 from hybrid_provider.hooks.aws import aws_access
-from hybrid_provider.hooks.ssh import ssh_target
-from hybrid_provider.names import checked_name
-from hybrid_provider.operators._fleet import FleetOperator
+from hybrid_provider.operators._arguments import names
+from hybrid_provider.operators._fleet import Fleet, FleetOperator
 from hybrid_provider.operators._literal import literal
+from hybrid_provider.operators._rollout_state import RolloutMemory
 from hybrid_provider.rollout.engine import Rollout
-from hybrid_provider.rollout.policy import RolloutPolicy
-from hybrid_provider.rollout.probe import HttpProbe
-from hybrid_provider.targets.target import Placement
+from hybrid_provider.rollout.probe_settings import bound
+from hybrid_provider.rollout.states import RolloutState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from os import PathLike
 
     from airflow.sdk import Context
 
     from hybrid_provider.artifacts.artifact import Artifact
     from hybrid_provider.artifacts.release import Release, ReleaseDict
-    from hybrid_provider.rollout.probe import Probe
-    from hybrid_provider.rollout.result import JournalEntry, RolloutDict
-    from hybrid_provider.targets.target import Target, TargetSpec
+    from hybrid_provider.fleet.state import FleetState
+    from hybrid_provider.rollout.result import JournalEntry, RolloutDict, RolloutResult
 
-_RELEASE_KEYS = {"model", "release_id", "digest", "artifact"}
+_RELEASE_KEYS: Final = {"model", "release_id", "digest", "artifact"}
+CANARY: Final = "canary"
+CHAMPION: Final = "champion"
 
 
 class OnPremDeployOperator(FleetOperator):
     """Stage a release on all targets, then switch them wave by wave, each proved by a probe or taken back.
 
     A retry continues: a target that serves the release already is left alone. When the task is killed, each
-    target ends on the old release or the new one by itself.
+    target ends on the old release or the new one by itself. ``docs/rollout.md`` says what happens when.
+
+    The model's asset ``hybrid://model/<model_name>`` is an outlet of the task by itself: its state shows the
+    fleet while it moves, and its event carries the outcome. When the whole fleet serves the release, the
+    store's channel ``champion`` names it.
+
+    Mapped over target groups (``partial(…).expand(targets=[…])``) it works on one queue, in no order. For a
+    queue or an order for each site, make one task, or TaskGroup, per site in a loop.
 
     Args:
-        model_name: The model; letters, digits, ``.``, ``_`` and ``-``.
+        model_name: The model; letters, digits, ``.``, ``_`` and ``-``. Known where the DAG is parsed.
         release: What the sync operator returned, or a release id, ``latest`` or a channel. Templated.
-        targets: Ids of ``ssh`` connections, or target objects such as
-            :class:`~hybrid_provider.targets.local.LocalTarget`; the first are the canary. Templated.
+        targets: The fleet; the first targets are the canary. A list of ids of ``ssh`` or ``docker_engine``
+            connections, of target objects such as :class:`~hybrid_provider.targets.local.LocalTarget`, and
+            of inventories: a YAML or JSON file of ours or Ansible's, or ``{"inventory": path, "group":
+            name}``. Templated.
         policy: A :class:`~hybrid_provider.rollout.policy.RolloutPolicy`, or a mapping of its settings with
             durations in seconds. Templated.
-        probe: What proves that a target serves the release; ``GET http://<host>:8080/ping`` where None.
+        probe: What proves that a target serves the release: a probe, a mapping such as ``{"kind": "http",
+            "port": 8080}``, or a list of them; ``GET http://<host>:8080/ping`` where None. Templated.
+        on_breach: ``pause`` leaves the fleet as it is when more targets failed than may, ``rollback`` takes
+            back what was switched; as the policy says where None. Templated.
+        skip: Names of targets that are left alone. Templated.
+        stop_after: ``canary`` ends the task well once the canary is switched and baked, with the state
+            ``PAUSED``: for an approval before a second task that deploys the same release to all. The
+            model's asset is an inlet of such a task, since nobody should be told of a release yet.
+        deferrable: Wait for the canary's bake in the triggerer, on a timer that needs no connection and
+            holds no lease; ``[operators] default_deferrable`` where None.
         base_folder: On the targets, relative to HOME or absolute; ``models`` where None. Templated.
         reload_command: Shell text, run on each target after each switch. Templated.
         store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
         aws_conn_id: Where the artifact is read again when this worker's store lacks the release.
         region_name: As in the amazon provider.
 
-    A connection's extras ``base_folder``, ``reload_command`` and ``probe_url`` go before the arguments.
+    What a connection or an inventory says of one target goes before the arguments.
 
     Returns:
         A :class:`~hybrid_provider.rollout.result.RolloutDict`.
     """
 
     template_fields: Sequence[str] = (
+        *FleetOperator.template_fields,
         "release",
-        "targets",
-        "policy",
-        "base_folder",
-        "reload_command",
+        "on_breach",
+        "skip",
         "store_root",
         "aws_conn_id",
         "region_name",
@@ -87,7 +101,11 @@ class OnPremDeployOperator(FleetOperator):
         release: object,
         targets: object,
         policy: object = None,
-        probe: Probe | None = None,
+        probe: object = None,
+        on_breach: str | None = None,
+        skip: object = (),
+        stop_after: str | None = None,
+        deferrable: bool | None = None,
         base_folder: str | None = None,
         reload_command: str | None = None,
         store_root: str | PathLike[str] | None = None,
@@ -95,13 +113,21 @@ class OnPremDeployOperator(FleetOperator):
         region_name: str | None = None,
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
     ) -> None:
-        super().__init__(model_name=model_name, **kwargs)
+        super().__init__(
+            model_name=model_name,
+            targets=targets,
+            policy=policy,
+            probe=probe,
+            base_folder=base_folder,
+            reload_command=reload_command,
+            announces=stop_after is None,
+            **kwargs,
+        )
         self.release = release
-        self.targets = targets
-        self.policy = policy
-        self.probe = probe
-        self.base_folder = base_folder
-        self.reload_command = reload_command
+        self.on_breach = on_breach
+        self.skip = skip
+        self.stop_after = stop_after
+        self.deferrable = deferrable
         self.store_root = store_root
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -110,62 +136,86 @@ class OnPremDeployOperator(FleetOperator):
     @explained
     def execute(self, context: Context) -> RolloutDict:
         """Deploy, with a line in the log for each transition and a table at the end."""
-        checked_name("model", self.model_name)
-        policy = RolloutPolicy.of(cast("Mapping[str, object] | None", literal("policy", self.policy)))
-        fleet = fleet_of(self.targets)
-        placement = Placement(base_folder=self.base_folder, reload_command=self.reload_command)
-        store = ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
-        release = self._release(store)
-        targets = [spec.open(placement) for spec in fleet]
-        state = FleetState(
-            context,
-            kind="deploy",
-            rollout=rollout_id_of(context),
-            model=release.model,
-            release=release.release_id,
-            digest=release.digest,
-            groups={target.name: target.group for target in targets},
-            max_failures=policy.max_failures,
-        )
-        self._rollout = self._rollout_of(release, targets, policy, state, rollout_id_of(context))
-        with in_use(store, release), state:
-            result = asyncio.run(self._rollout.run())
-            state.ended(result.to_dict())
-            state.announce(result.to_dict(), _training_of(store, release))
-        self.log.info("Rollout %s in %.1f s\n%s", result.state, result.seconds, result.table())
-        result.raise_unless_succeeded()
-        return result.to_dict()
+        return self._deploy(context, RolloutMemory.begin(context))
+
+    @explained
+    def resume(self, context: Context, event: object = None) -> RolloutDict:  # noqa: ARG002 - the timer's
+        """Go on after the canary's bake."""
+        return self._deploy(context, RolloutMemory.resume(context))
 
     def on_kill(self) -> None:
         """Begin nothing more; the targets finish or go back by themselves."""
         if self._rollout is not None:
             self._rollout.abort()
 
-    def _rollout_of(
-        self,
-        release: Release,
-        targets: Sequence[Target],
-        policy: RolloutPolicy,
-        state: FleetState,
-        rollout_id: str,
-    ) -> Rollout:
+    def _deploy(self, context: Context, memory: RolloutMemory) -> RolloutDict:
+        if self.stop_after not in {None, CANARY}:
+            raise ConfigurationError(f"stop_after is {self.stop_after!r}; give 'canary' or None")
+        fleet = self._fleet(on_breach=self.on_breach)
+        store = ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
+        release = self._release(store)
+        skip = names("skip", self.skip)
+        deployment = _Deployment(memory=memory, fleet=fleet, release=release, skip=skip)
+        with in_use(store, release):
+            result, state = self._run(context, deployment)
+        if result.state is RolloutState.BAKING:
+            self._defer(result.bake_left)
+        self.log.info("Rollout %s in %.1f s\n%s", result.state, result.seconds, result.table())
+        result.raise_unless_succeeded()
+        memory.end()
+        if result.state is RolloutState.SUCCEEDED and not skip:
+            store.point(self.model_name, CHAMPION, release.release_id)
+        if self.announces:
+            state.announce(result.to_dict(), _training_of(store, release))
+        return result.to_dict()
+
+    def _run(self, context: Context, deployment: _Deployment) -> tuple[RolloutResult, FleetState]:
+        memory, fleet, release = deployment.memory, deployment.fleet, deployment.release
         self.log.info(
             "Deploying release %s of model %s to %d targets (rollout %s)",
             release.release_id,
             release.model,
-            len(targets),
-            rollout_id,
+            len(fleet.targets),
+            memory.rollout,
+        )
+        state = fleet.state(
+            context,
+            kind="deploy",
+            memory=memory,
+            release=release.release_id,
+            digest=release.digest,
         )
 
         def journal(entry: JournalEntry) -> None:
             self.log.info("%s", entry)
             state.entered(entry)
 
-        rollout = Rollout(
-            release, targets, self.probe or HttpProbe(), policy, rollout_id=rollout_id, journal=journal
+        self._rollout = Rollout(
+            release,
+            fleet.targets,
+            bound(fleet.probe, release),
+            fleet.policy,
+            rollout_id=memory.rollout,
+            journal=journal,
+            skip=deployment.skip,
+            stop_after_canary=self.stop_after == CANARY,
+            bake_outside=self._defers(),
+            age=memory.age,
         )
-        state.planned(rollout.waves)
-        return rollout
+        return fleet.moved(self._rollout, state), state
+
+    def _defers(self) -> bool:
+        if self.deferrable is None:
+            return conf.getboolean("operators", "default_deferrable", fallback=False)
+        return self.deferrable
+
+    def _defer(self, left: timedelta) -> Never:
+        """Wait on a timer alone; it knows no target, so that killing it leaves nothing behind."""
+        from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+
+        self.log.info("The canary bakes for %s; waiting for that in the triggerer", left)
+        self.defer(trigger=TimeDeltaTrigger(left), method_name="resume")
+        raise RuntimeError("defer returned")  # it raises always, which its annotation does not say
 
     def _release(self, store: ReleaseStore) -> Release:
         """The release on this worker's disk; an earlier task may have run on another worker."""
@@ -191,50 +241,20 @@ class OnPremDeployOperator(FleetOperator):
         return store.ensure(cast("ReleaseDict", wanted), fetch)
 
 
-def fleet_of(targets: object) -> list[TargetSpec]:
-    """The fleet that a DAG gives: ids of ssh connections and target objects, in the order of its waves.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Deployment:
+    """What one run of the task moves, and what it remembers of the runs before."""
 
-    Raises:
-        InvalidName: Names are outside the grammar; all of them in one message.
-        ConfigurationError: It is no list, or connections are missing or not complete; likewise.
-    """
-    given = literal("targets", targets)
-    if isinstance(given, str) and not re.search(r"[\s,]", given):
-        given = [given]
-    if not isinstance(given, list | tuple):
-        raise ConfigurationError(
-            f"targets is {given!r}; give a list of ssh connection ids, such as ['edge_01', 'edge_02']"
-        )
-    faults: list[HybridError] = []
-    fleet: list[TargetSpec] = []
-    for target in given:
-        try:
-            fleet.append(_spec(ssh_target(target) if isinstance(target, str) else target))
-        except ConfigurationError as fault:
-            faults.append(fault)
-    if len(faults) == 1:
-        raise faults[0]
-    if faults:
-        kind = InvalidName if all(isinstance(fault, InvalidName) for fault in faults) else ConfigurationError
-        raise kind("\n".join(map(str, faults)))
-    return fleet
-
-
-def _spec(target: object) -> TargetSpec:
-    if not hasattr(target, "open") or not hasattr(target, "name"):
-        raise ConfigurationError(f"target {target!r}: give the id of an ssh connection, or a target object")
-    return cast("TargetSpec", target)
+    memory: RolloutMemory
+    fleet: Fleet
+    release: Release
+    skip: tuple[str, ...]
 
 
 def _training_of(store: ReleaseStore, release: Release) -> Mapping[str, Any] | None:
     """What trained the release, as its provenance in the store has it."""
-    training = store.provenance(release).get("training")
+    try:
+        training = store.provenance(release).get("training")
+    except (HybridError, ValueError):
+        return None
     return training if isinstance(training, Mapping) else None
-
-
-def rollout_id_of(context: Context) -> str:
-    """The same for all tries of one task instance, so that a retry takes over what its predecessor held."""
-    ti = context["ti"]
-    parts = (ti.dag_id, ti.run_id, ti.task_id, str(getattr(ti, "map_index", -1)))
-    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{ti.dag_id}-{ti.task_id}").strip("-_")[:40]
-    return f"{readable or 'deploy'}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}"

@@ -251,7 +251,7 @@ class SageMakerTrainOperator(BaseOperator):
         if watched is None:
             self._hand_to_trigger(context, replace(wait, cursor=watch.cursor, timed_out=watch.timed_out))
         # Whatever it ends in, it is paid.
-        count_billed(context, self.model_name, watched.status.billable_seconds)
+        count_billed(context, self.model_name, watched.status)
         if run.starts_again(started, watched):
             spec = self._spec(context, self._backend(), run)
             return self._start(context, run, spec, wait.deadline)

@@ -112,6 +112,13 @@ class JobStatus:
         """Seconds billed over all instances; 0 until the cloud knows it."""
         return 0 if self.billed is None else int(self.billed.total_seconds()) * self.instance_count
 
+    @property
+    def saved_seconds(self) -> int:
+        """Seconds over all instances that spot spared; 0 without it, and until the cloud knows."""
+        if not self.spot or self.billed is None or self.trained is None:
+            return 0
+        return int((self.trained - self.billed).total_seconds()) * self.instance_count
+
 
 @dataclass(frozen=True, slots=True)
 class FoundJob:

@@ -44,6 +44,7 @@ class TrainingDict(TypedDict):
     metrics: dict[str, float]
     inputs: list[str]
     billable_seconds: int
+    saved_seconds: int
     started: str | None
     ended: str | None
     spec_fingerprint: str
@@ -107,6 +108,7 @@ def training_dict(
         "metrics": metrics or {},
         "inputs": list(status.inputs),
         "billable_seconds": status.billable_seconds,
+        "saved_seconds": status.saved_seconds,
         "started": _iso(status.started),
         "ended": _iso(status.ended),
         "spec_fingerprint": fingerprint,

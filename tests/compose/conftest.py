@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.compose.engine import Engine, engine
 from tests.compose.images import ROOT, build_standins
-from tests.servers import free_port
+from tests.dockerd import Engine, engine, give_up
+from tests.servers import free_port, require_program
 
 # The one place that outlives a run: images and their layers, some gigabytes. Remove it at will.
 CACHE = Path(os.environ.get("HYBRID_COMPOSE_CACHE", "~/.cache/hybrid-provider/compose")).expanduser()
@@ -67,6 +67,9 @@ class Stack:
 @pytest.fixture(scope="session")
 def docker_engine(tmp_path_factory):
     """An engine that holds stand-ins of all images that the project's files name."""
+    require_program("mmdebstrap", "mmdebstrap")
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0:
+        give_up("docker has no compose plugin; .ci/install-compose gets it")
     scratch = tmp_path_factory.mktemp("engine")
     with engine(CACHE, scratch) as running:
         build_standins(running, scratch)

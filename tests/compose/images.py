@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.compose.engine import give_up
+from tests.dockerd import give_up
 
 if TYPE_CHECKING:
-    from tests.compose.engine import Engine
+    from tests.dockerd import Engine
 
 ROOT = Path(__file__).parents[2]
 STANDINS = Path(__file__).parent / "standins" / "compose.yml"

@@ -24,13 +24,15 @@ CONF = {
 # Whether a container gets a TCP connection to each address that it is given: {"address:port": true or false}.
 REACH = """
 import json, socket, sys
-def reaches(address, port):
+from concurrent.futures import ThreadPoolExecutor
+def reaches(address):
     try:
-        socket.create_connection((address, port), timeout=3).close()
+        socket.create_connection(address.rsplit(":", 1), timeout=3).close()
     except OSError:
         return False
     return True
-print(json.dumps({each: reaches(*each.rsplit(":", 1)) for each in sys.argv[1:]}))
+with ThreadPoolExecutor(len(sys.argv)) as pool:
+    print(json.dumps(dict(zip(sys.argv[1:], pool.map(reaches, sys.argv[1:])))))
 """
 
 

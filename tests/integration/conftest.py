@@ -8,6 +8,7 @@ import pytest
 
 from hybrid_provider.emulator import Emulator
 from tests.botocore_models import read_once
+from tests.integration.engines import Dockerd, dockerd
 from tests.integration.s3bucket import Bucket
 from tests.training_stage import BUCKET, Puppets
 
@@ -67,3 +68,10 @@ def bucket(emulator: Emulator) -> Bucket:
     )
     bucket.access.client("s3").create_bucket(Bucket=bucket.name)
     return bucket
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dockerd]:
+    """One Docker Engine for all tests: use model names and ports of your own."""
+    with dockerd(tmp_path_factory.mktemp("docker")) as running:
+        yield running

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from hybrid_provider.targets.target import Placement
 def main() -> None:
     order = json.loads(sys.argv[1])
     release = Release(
-        model="digits",
+        model=order.get("model", "digits"),
         release_id=order["release_id"],
         manifest=Manifest.parse(order["manifest"]),
         path=Path(order["path"]),
@@ -37,8 +39,11 @@ def main() -> None:
             ),
             placement=Placement(**host["placement"]),
         ).open(Placement())
-        for host in order["hosts"]
+        for host in order.get("hosts", [])
     ]
+    # From the test that started us.
+    specs = pickle.loads(base64.b64decode(order["specs"])) if "specs" in order else []  # noqa: S301
+    targets += [spec.open(Placement()) for spec in specs]
     rollout = Rollout(
         release,
         targets,

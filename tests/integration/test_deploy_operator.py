@@ -75,7 +75,7 @@ def synced(tmp_path, files, minute=0):
     return release.to_dict(seconds=0.1, reused_bytes=0)
 
 
-def run(release, tmp_path, targets=("edge_01", "edge_02"), **arguments):
+def run(release, tmp_path, targets=("edge_01", "edge_02"), context=None, **arguments):
     arguments = {"policy": FAST, "store_root": str(tmp_path / "store"), **arguments}
     operator = OnPremDeployOperator(
         task_id="deploy",
@@ -84,7 +84,7 @@ def run(release, tmp_path, targets=("edge_01", "edge_02"), **arguments):
         targets=list(targets) if isinstance(targets, tuple) else targets,
         **arguments,
     )
-    return operator.execute(task_context())
+    return operator.execute(context or task_context())
 
 
 def fails(named, *arguments, **more):

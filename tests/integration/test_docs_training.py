@@ -15,6 +15,8 @@ from uuid import uuid4
 import pytest
 
 from hybrid_provider.operators.train import SageMakerTrainOperator
+from hybrid_provider.training.result import TrainingDict
+from hybrid_provider.training.sagemaker.images import image_uri
 from tests.training_stage import Instance, environment
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
@@ -96,3 +98,54 @@ def test_an_example_trains(cloud, task, example):
 )
 def test_every_argument_is_in_an_example(argument):
     assert any(re.search(rf"^    {argument}=", example, flags=re.MULTILINE) for example in EXAMPLES)
+
+
+OURS = set(inspect.signature(SageMakerTrainOperator).parameters)
+
+
+def rows(heading):
+    """The cells of the table under a heading."""
+    table = PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    return [tuple(cell.strip() for cell in line) for line in lines[1:]]
+
+
+def names_in(cell):
+    """What stands in backticks, up to a sign that is no part of a name."""
+    return [re.match(r"\w+", quoted)[0] for quoted in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_all_arguments_of_the_amazon_operator_are_taken_and_told_of():
+    from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTrainingOperator
+
+    theirs = set(inspect.signature(SageMakerTrainingOperator).parameters) - {"kwargs"}
+    told = {name for row in rows("Coming from the amazon provider") for name in names_in(row[0])}
+    assert theirs <= told <= OURS
+    assert {"aws_conn_id", "region_name", "verify", "botocore_config"} <= told
+
+
+def test_what_the_sdk_s_arguments_became_is_there():
+    table = rows("Coming from the SageMaker SDK")
+    for before, now in table:
+        if before.startswith("the class"):
+            for framework in names_in(before):
+                version = {"SKLearn": "1.4-2", "XGBoost": "1.7-1", "MXNet": "1.9.0"}.get(framework, "2.3.0")
+                assert image_uri(framework.lower(), version, None, "us-east-1", "ml.m5.large")
+        elif "train.output" in now:
+            assert "artifact" in TrainingDict.__annotations__
+        elif not now.startswith("none"):
+            assert names_in(now)[0] in OURS, now
+    assert len(table) == 13
+
+
+def test_every_field_of_a_create_training_job_request_is_taken_as_config(emulator):
+    from hybrid_provider.training.sagemaker.request import Place, create_request
+    from hybrid_provider.training.spec import TrainingSpec
+
+    model = emulator.client("sagemaker").meta.service_model.operation_model("CreateTrainingJob")
+    for field in set(model.input_shape.members) - {"TrainingJobName", "Tags"}:
+        given = {"of": "the user"}
+        request = create_request(
+            TrainingSpec(model_name="m", native={field: given}), "name", {}, Place("us-east-1")
+        )
+        assert request[field].items() >= given.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +16,9 @@ from hybrid_provider.fleet.rows import Change, Origin, host_row
 from hybrid_provider.fleet.state import FleetState, RowWriter
 from hybrid_provider.operators._fleet import with_asset
 from hybrid_provider.operators.deploy import OnPremDeployOperator
-from hybrid_provider.rollout.result import JournalEntry, RolloutState, TargetState
+from hybrid_provider.rollout.result import JournalEntry, RolloutResult, TargetResult
+from hybrid_provider.rollout.result import Kind as ResultKind
+from hybrid_provider.rollout.states import RolloutState, TargetState
 from tests.integration.airflow_task import AssetStores, OutletEvents
 
 ORIGIN = Origin(dag_id="retrain", run_id="r", task_id="deploy", map_index=-1)
@@ -60,9 +62,10 @@ def test_a_host_that_did_not_take_it_says_why_and_keeps_what_it_has(state):
 
 
 def test_what_the_target_says_goes_before_what_was_written():
-    row = host_row(BEFORE, change(TargetState.REVERTED, came_from=OLDER, at=LATER), ORIGIN)
+    told = {"came_from": OLDER, "known": True, "live": OLDER, "pinned": OLDER}
+    row = host_row(BEFORE, change(TargetState.REVERTED, at=LATER, **told), ORIGIN)
 
-    assert (row["release"], row["digest"]) == (OLDER, None)
+    assert (row["release"], row["digest"], row["pinned"]) == (OLDER, None, OLDER)
 
 
 def context(stores=None):
@@ -70,7 +73,7 @@ def context(stores=None):
     return {"ti": ti, "asset_state_store": stores or AssetStores(), "outlet_events": OutletEvents()}
 
 
-def fleet_state(context, names=("edge-1", "edge-2"), rollout="r-2"):
+def fleet_state(context, names=("edge-1", "edge-2"), rollout="r-2", continues=None):
     return FleetState(
         context,
         kind="deploy",
@@ -80,6 +83,7 @@ def fleet_state(context, names=("edge-1", "edge-2"), rollout="r-2"):
         digest=DIGEST,
         groups=dict.fromkeys(names, "munich"),
         max_failures=0,
+        continues=continues,
     )
 
 
@@ -88,27 +92,31 @@ def entry(target, state, detail="", seconds=1.0):
 
 
 def result(states, error=None):
-    return {
-        "model": "digits",
-        "release_id": NEW,
-        "digest": DIGEST,
-        "state": "SUCCEEDED",
-        "targets": [
-            {
-                "name": name,
-                "state": state,
-                "from_release": OLD,
-                "to_release": NEW,
-                "seconds": 1.0,
-                "bytes_sent": 1,
-                "bytes_linked": 1,
-                "error": error,
-            }
-            for name, state in states.items()
-        ],
-        "waves": [["edge-1"], ["edge-2"]],
-        "seconds": 3.0,
-    }
+    targets = tuple(
+        TargetResult(
+            name=name,
+            state=TargetState(state),
+            from_release=OLD,
+            to_release=NEW,
+            seconds=1.0,
+            bytes_sent=1,
+            bytes_linked=1,
+            error=error,
+            live=NEW,
+        )
+        for name, state in states.items()
+    )
+    return RolloutResult(
+        kind=ResultKind.DEPLOY,
+        rollout="r-2",
+        model="digits",
+        release_id=NEW,
+        digest=DIGEST,
+        state=RolloutState.SUCCEEDED,
+        targets=targets,
+        waves=(("edge-1",), ("edge-2",)),
+        seconds=3.0,
+    )
 
 
 def test_a_rollout_and_its_hosts_are_in_the_asset_s_state_and_its_event():
@@ -119,7 +127,8 @@ def test_a_rollout_and_its_hosts_are_in_the_asset_s_state_and_its_event():
         state.entered(entry("edge-1", TargetState.SUCCEEDED))
         state.ended(result({"edge-1": "SUCCEEDED", "edge-2": "SUCCEEDED"}))
         state.announce(
-            result({"edge-1": "SUCCEEDED", "edge-2": "SUCCEEDED"}), {"job": "j", "billable_seconds": 9}
+            result({"edge-1": "SUCCEEDED", "edge-2": "SUCCEEDED"}).to_dict(),
+            {"job": "j", "billable_seconds": 9},
         )
 
     rows = task["asset_state_store"].of()
@@ -155,6 +164,7 @@ def test_a_failure_counts_where_the_rollout_is():
     task = context()
     with fleet_state(task) as state:
         state.entered(entry("edge-1", TargetState.UNREACHABLE, "no route"))
+        state.ended(result({"edge-1": "UNREACHABLE"}, error="no route"))
 
     rows = task["asset_state_store"].of()
     assert rows.get("rollout")["failures"] == 1
@@ -166,10 +176,31 @@ def test_a_try_that_continues_a_rollout_keeps_when_it_began():
     with fleet_state(context(stores)) as state:
         state.entered(entry(None, RolloutState.BAKING))
     began = stores.of().get("rollout")["began"]
-    with fleet_state(context(stores)) as state:
+    with fleet_state(context(stores), continues=datetime.fromisoformat(began)) as state:
         state.entered(entry(None, RolloutState.WAVE))
-    assert stores.of().get("rollout")["began"] == began
+    assert stores.of().get("rollout")["began"] == datetime.fromisoformat(began).isoformat()
     assert state.before["state"] == "BAKING"
+
+
+def test_a_rollout_that_was_left_running_is_closed_by_the_next(caplog):
+    stores = AssetStores()
+    with fleet_state(context(stores), rollout="r-1") as state:
+        state.entered(entry(None, RolloutState.BAKING))
+    with caplog.at_level(logging.WARNING), fleet_state(context(stores), rollout="r-2") as state:
+        state.entered(entry(None, RolloutState.PREFLIGHT))
+        state.entered(entry(None, RolloutState.STAGING))
+    assert stores.of().get("rollout")["closed"] == {"rollout": "r-1", "state": "ABORTED"}
+    assert "Rollout r-1 of task deploy in run r of DAG retrain was left in BAKING" in caplog.text
+
+
+def test_a_rollout_that_a_newer_one_overtook_leaves_the_newer_one_s_row():
+    stores = AssetStores()
+    with fleet_state(context(stores), rollout="r-2") as state:
+        state.entered(entry(None, RolloutState.WAVE))
+    long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+    with fleet_state(context(stores), rollout="r-1", continues=long_ago) as state:
+        state.entered(entry(None, RolloutState.SUPERSEDED))
+    assert stores.of().get("rollout")["rollout"] == "r-2"
 
 
 class Counting(AssetStores):

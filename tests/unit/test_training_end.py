@@ -101,7 +101,7 @@ def test_what_is_billed_is_the_cloud_s_own_number_times_the_instances():
         )
     )  # fmt: skip
 
-    assert status.billable_seconds == 40
+    assert (status.billable_seconds, status.saved_seconds) == (40, 160)
     assert bill(status) == "40 instance seconds billed, 80% saved by spot"
 
 
@@ -228,6 +228,7 @@ def test_the_xcom_holds_iso_dates_and_no_more_than_it_says():
         "metrics": {},
         "inputs": ["s3://data/train/"],
         "billable_seconds": 0,
+        "saved_seconds": 0,
         "started": "2026-11-23T18:00:00+00:00",
         "ended": "2026-11-23T18:00:00+00:00",
         "spec_fingerprint": "abc",

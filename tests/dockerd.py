@@ -34,6 +34,11 @@ class Engine:
     environment: dict[str, str]
     log: Path
 
+    @property
+    def socket(self) -> str:
+        """The URL of its socket."""
+        return self.environment["DOCKER_HOST"]
+
     def docker(self, *arguments: str, given: str | None = None, check: bool = True) -> str:
         """Run a docker command; its standard output, or the test's failure with all that it wrote."""
         done = subprocess.run(
@@ -52,7 +57,7 @@ class Engine:
 
 
 @contextmanager
-def engine(cache: Path, scratch: Path) -> Iterator[Engine]:
+def engine(cache: Path, scratch: Path, *options: str) -> Iterator[Engine]:
     """Start dockerd with its images in ``cache``, where the next run finds them, and all else in ``scratch``."""
     require_an_engine()
     cache.mkdir(parents=True, exist_ok=True)
@@ -64,7 +69,7 @@ def engine(cache: Path, scratch: Path) -> Iterator[Engine]:
         socket = f"unix://{scratch}/docker.sock"
         command = [
             *("dockerd", "--data-root", str(cache / "engine"), "--exec-root", str(scratch / "exec")),
-            *("--host", socket, "--pidfile", str(scratch / "pid")),
+            *("--host", socket, "--pidfile", str(scratch / "pid"), *options),
         ]
         with log.open("wb") as output:
             # Should this process be killed, the engine ends as well.
@@ -89,7 +94,6 @@ def require_an_engine() -> None:
         ("docker", "docker.io"),
         ("dockerd", "docker.io"),
         ("ip", "iproute2"),
-        ("mmdebstrap", "mmdebstrap"),
         ("setpriv", "util-linux"),
     ):
         require_program(program, package)
@@ -98,8 +102,6 @@ def require_an_engine() -> None:
     if others := pids_of("dockerd"):
         # Each engine writes the machine's firewall rules as if it were alone.
         give_up(f"another Docker Engine runs on this machine (pid {others[0]})")
-    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0:
-        give_up("docker has no compose plugin; .ci/install-compose gets it")
 
 
 def give_up(reason: str) -> None:

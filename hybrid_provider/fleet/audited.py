@@ -1,0 +1,149 @@
+"""What an audit writes into the asset state of a model: every row anew, from what the targets say."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from hybrid_provider.fleet.assets import model_asset
+from hybrid_provider.fleet.rows import (
+    AUDIT_KEY,
+    ROLLOUT_KEY,
+    RUNNING,
+    AuditRow,
+    EventExtra,
+    ProbeRow,
+    RolloutRow,
+    host_key,
+    inspected_row,
+)
+from hybrid_provider.fleet.state import RowWriter, StateRows, origin_of
+from hybrid_provider.rollout.audit import state_of
+from hybrid_provider.rollout.states import RolloutState, TargetState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Context
+
+    from hybrid_provider.fleet.rows import HostRow
+    from hybrid_provider.rollout.audit import Audited
+
+_log = logging.getLogger(__name__)
+# In any other state of its task instance nobody goes on with a rollout.
+_ALIVE: Final = frozenset(
+    {"running", "deferred", "queued", "scheduled", "restarting", "up_for_retry", "up_for_reschedule"}
+)
+
+
+class AuditState:
+    """The rows of one model, as an audit of its fleet writes them."""
+
+    def __init__(self, context: Context, model: str) -> None:
+        self._context = context
+        self._model = model
+        self._origin = origin_of(context)
+        self._rows = StateRows(context, model)
+
+    def close_dead(self, audited: Sequence[Audited]) -> str | None:
+        """Close the rollout that the rows show as running and that nobody runs any more; returns its id."""
+        row: RolloutRow | None = self._rows.get(ROLLOUT_KEY)
+        if row is None or row["state"] not in RUNNING:
+            return None
+        held = [one.name for one in audited if one.inspection and one.inspection.holder == row["rollout"]]
+        if held or self._is_alive(row):
+            return None
+        closed = {**row, "state": RolloutState.ABORTED.value, "updated": _now()}
+        self._rows.set(ROLLOUT_KEY, closed)
+        _log.warning(
+            "Rollout %s of task %s in run %s of DAG %s was left in %s and nobody runs it; it is closed as "
+            "ABORTED",
+            row["rollout"],
+            row["task_id"],
+            row["run_id"],
+            row["dag_id"],
+            row["state"],
+        )
+        return row["rollout"]
+
+    def write(self, audited: Sequence[Audited], release_id: str | None) -> None:
+        """Every target's row, and the audit's own; the thread writes them, and this waits for it."""
+        writer = RowWriter()
+        for one in audited:
+            writer.put(host_key(one.name), partial(self._write_host, one))
+        row: AuditRow = {
+            "at": _now(),
+            "model": self._model,
+            "release": release_id,
+            "targets": len(audited),
+            "drift": [finding.to_dict() for one in audited for finding in one.findings],
+            "dag_id": self._origin.dag_id,
+            "run_id": self._origin.run_id,
+            "task_id": self._origin.task_id,
+        }
+        writer.put(AUDIT_KEY, lambda: self._rows.set(AUDIT_KEY, row))
+        if left := writer.close():
+            _log.warning("%d rows of the fleet state were not written in time", left)
+
+    def announce(self, audited: Sequence[Audited], release_id: str | None, digest: str | None) -> None:
+        """Put what was found into the asset's event."""
+        extra: EventExtra = {
+            "kind": "audit",
+            "rollout": "",
+            "release": release_id,
+            "digest": digest,
+            "state": RolloutState.SUCCEEDED.value
+            if not any(one.findings for one in audited)
+            else RolloutState.FAILED.value,
+            "targets": dict(Counter(state_of(one).value for one in audited)),
+            "seconds": 0.0,
+            "training": None,
+            "dag_id": self._origin.dag_id,
+            "run_id": self._origin.run_id,
+        }
+        try:
+            self._context["outlet_events"][model_asset(self._model)].extra = cast("Any", dict(extra))
+        except Exception as error:  # noqa: BLE001 - an event fails no audit
+            _log.warning("The event of model %s carries nothing: %s", self._model, error)
+
+    def _is_alive(self, row: RolloutRow) -> bool:
+        """Whether a task still goes on with it; where Airflow does not say, it does."""
+        key = row["task_id"] if row["map_index"] < 0 else f"{row['task_id']}_{row['map_index']}"
+        try:
+            states = cast("Any", self._context["ti"]).get_task_states(
+                dag_id=row["dag_id"], task_ids=[row["task_id"]], run_ids=[row["run_id"]]
+            )
+        except Exception as error:  # noqa: BLE001 - whatever the API raises, it did not say
+            _log.debug("The state of task %s is not known: %s", row["task_id"], error)
+            return True
+        return states.get(row["run_id"], {}).get(key) in _ALIVE
+
+    def _write_host(self, one: Audited) -> None:
+        before: HostRow | None = self._rows.get(host_key(one.name))
+        error = "; ".join(f"{finding.kind}: {finding.detail}" for finding in one.findings) or None
+        if one.inspection is None:
+            if before is not None:
+                row = {**before, "state": TargetState.UNREACHABLE.value, "error": error}
+                self._rows.set(host_key(one.name), row)
+            return
+        probe: ProbeRow | None = None
+        if one.answer is not None:
+            probe = {"healthy": one.answer.healthy, "detail": one.answer.fault, "at": _now()}
+        row = dict(
+            inspected_row(
+                one.inspection,
+                state_of(one).value,
+                group=one.group,
+                probe=probe,
+                error=error,
+                origin=self._origin,
+            )
+        )
+        self._rows.set(host_key(one.name), row)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

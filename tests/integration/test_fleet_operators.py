@@ -1,0 +1,222 @@
+"""Deploy, bake, roll back and audit by the operators on real SSH hosts, with the fleet's state beside it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from hybrid_provider.artifacts.store import ReleaseStore
+from hybrid_provider.exceptions import ConfigurationError
+from hybrid_provider.fleet.assets import model_asset
+from hybrid_provider.hooks.fleet import fleet_of
+from hybrid_provider.operators.audit import FleetAuditOperator
+from hybrid_provider.operators.rollback import OnPremRollbackOperator
+from hybrid_provider.targets.inventory import read_inventory
+from tests.integration.airflow_task import task_context
+from tests.integration.test_deploy_operator import (
+    FAST,
+    connections,  # noqa: F401 - a fixture
+    hosts,  # noqa: F401 - a fixture
+    run,
+    synced,
+)
+
+TARGETS = ["edge_01", "edge_02"]
+POLICY = {**FAST, "drain": 0}
+
+
+def roll_back(tmp_path, context, **more):
+    operator = OnPremRollbackOperator(
+        task_id="rollback",
+        model_name="digits",
+        targets=TARGETS,
+        policy=POLICY,
+        store_root=str(tmp_path / "store"),
+        **more,
+    )
+    return operator.execute(context)
+
+
+def look(tmp_path, context, **more):
+    operator = FleetAuditOperator(
+        task_id="audit",
+        model_name="digits",
+        targets=TARGETS,
+        policy=POLICY,
+        store_root=str(tmp_path / "store"),
+        **more,
+    )
+    return operator.execute(context)
+
+
+def as_task(context, task_id):
+    """The same asset state, another task."""
+    fresh = task_context(asset_state_store=context["asset_state_store"])
+    fresh["ti"].task_id = task_id
+    return fresh
+
+
+@pytest.fixture
+def fleet(hosts, tmp_path):  # noqa: F811 - the fixture
+    """Both hosts moved from a first release to a second."""
+    context = task_context()
+    first = synced(tmp_path, {"model.onnx": b"first"}, minute=10)
+    second = synced(tmp_path, {"model.onnx": b"second"}, minute=11)
+    run(first, tmp_path, context=context)
+    run(second, tmp_path, context=as_task(context, "again"))
+    return context, first, second
+
+
+def test_a_rollback_takes_each_host_to_what_it_served_before_and_the_champion_with_it(fleet, hosts, tmp_path):  # noqa: F811
+    context, first, second = fleet
+    store = ReleaseStore(tmp_path / "store")
+    assert store.channel("digits", "champion").current == second["release_id"]
+
+    task = as_task(context, "rollback")
+    result = roll_back(tmp_path, task)
+
+    assert result["state"] == "ROLLED_BACK"
+    assert [host.current for host in hosts] == [first["release_id"]] * 2
+    assert store.channel("digits", "champion").current == first["release_id"]
+    rows = context["asset_state_store"].of()
+    assert rows.get("host/edge_01")["release"] == first["release_id"]
+    assert (rows.get("rollout")["kind"], rows.get("rollout")["state"]) == ("rollback", "ROLLED_BACK")
+    assert task["outlet_events"][model_asset("digits")].extra["kind"] == "rollback"
+
+
+def test_an_audit_finds_changed_files_repairs_them_and_writes_the_rows_anew(fleet, hosts, tmp_path):  # noqa: F811
+    context, _, second = fleet
+    file = hosts[1].model / "current" / "model.onnx"
+    file.chmod(0o644)
+    file.write_bytes(b"seconD")
+    with pytest.raises(
+        AirflowFailException, match=r"(?s)edge_02.*changed_files: not as verified: .*model.onnx"
+    ):
+        look(tmp_path, as_task(context, "audit"), rehash=True)
+
+    context["asset_state_store"].of().values.clear()
+    result = look(tmp_path, as_task(context, "audit"), rehash=True, repair=True)
+
+    assert (result["drift"], result["repaired"]["state"]) == ([], "SUCCEEDED")
+    assert (hosts[1].model / "current" / "model.onnx").read_bytes() == b"second"
+    row = context["asset_state_store"].of().get("host/edge_01")
+    assert (row["release"], row["probe"]["healthy"]) == (second["release_id"], True)
+
+
+def test_a_bake_waits_on_a_timer_and_goes_on_where_it_was(hosts, tmp_path):  # noqa: F811
+    release = synced(tmp_path, {"model.onnx": b"baked"}, minute=12)
+    context = task_context()
+    with pytest.raises(TaskDeferred) as deferral:
+        run(release, tmp_path, context=context, deferrable=True, policy={**POLICY, "bake_time": 3600})
+    assert deferral.value.method_name == "resume"
+    assert hosts[0].current == release["release_id"]
+    assert all(host.leftovers() == [] for host in hosts)
+    assert context["asset_state_store"].of().get("rollout")["state"] == "BAKING"
+    result = run(release, tmp_path, context=context, deferrable=True, policy={**POLICY, "bake_time": 0})
+    assert result["state"] == "SUCCEEDED"
+    assert [target["state"] for target in result["targets"]] == ["ALREADY_CURRENT", "SUCCEEDED"]
+
+
+def test_a_canary_waits_for_an_approval_and_its_task_tells_nobody(hosts, tmp_path):  # noqa: F811
+    release = synced(tmp_path, {"model.onnx": b"canary"}, minute=13)
+    before = hosts[1].current
+    context = task_context()
+    result = run(release, tmp_path, context=context, stop_after="canary")
+    assert result["state"] == "PAUSED"
+    assert (hosts[0].current, hosts[1].current) == (release["release_id"], before)
+    assert context["outlet_events"] == {}
+    assert run(release, tmp_path, context=as_task(context, "rest"))["state"] == "SUCCEEDED"
+
+
+def test_an_audit_closes_a_rollout_that_nobody_runs(fleet, tmp_path):
+    context, _, _ = fleet
+    rows = context["asset_state_store"].of()
+    rows.set("rollout", {**rows.get("rollout"), "state": "BAKING"})
+    task = as_task(context, "audit")
+    task["ti"].get_task_states = lambda **_: {"manual": {"again": "failed"}}
+    assert look(tmp_path, task)["closed"] == rows.get("rollout")["rollout"]
+    assert rows.get("rollout")["state"] == "ABORTED"
+
+
+def inventory_of(hosts):  # noqa: F811
+    targets = {
+        host.name: {
+            "host": "127.0.0.1",
+            "port": host.port,
+            "user": "root",
+            "key_file": str(host.key_file),
+            "host_key": host.host_key,
+            "base_folder": str(host.base),
+            "reload_command": host.reload_command,
+            "probe_url": f"http://127.0.0.1:{host.http_port}/ping",
+        }
+        for host in hosts
+    }
+    return {"targets": targets}
+
+
+def test_a_fleet_comes_from_an_inventory_file(hosts, tmp_path):  # noqa: F811
+    path = tmp_path / "fleet.json"
+    path.write_text(json.dumps(inventory_of(hosts)))
+    release = synced(tmp_path, {"model.onnx": b"by inventory"}, minute=14)
+    assert run(release, tmp_path, targets=str(path))["state"] == "SUCCEEDED"
+
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHAHJ0NHzX+zH0UZ2XMI7hlDgvBRHKdTq5KxXWKJxJxl"
+
+
+def test_a_group_of_an_ansible_inventory_is_a_fleet(tmp_path):
+    path = tmp_path / "hosts.yml"
+    path.write_text(
+        f"""
+all:
+  vars: {{ansible_user: models, hybrid_host_key: "{KEY}", ansible_port: 2200}}
+  children:
+    hall:
+      vars: {{hybrid_group: hall-1}}
+      children:
+        line:
+          hosts:
+            edge[01:02]: {{ansible_host: 10.0.0.1}}
+    office:
+      hosts: {{desk: {{ansible_port: 22}}}}
+"""
+    )
+    specs = fleet_of({"inventory": str(path), "group": "hall"})
+    assert [spec.name for spec in specs] == ["edge01", "edge02"]
+    assert (specs[0].address.host, specs[0].address.port, specs[0].address.user) == (
+        "10.0.0.1",
+        2200,
+        "models",
+    )
+    assert specs[0].placement.group == "hall-1"
+    assert len(fleet_of(str(path))) == 3
+    listed = {
+        "_meta": {"hostvars": {"a": {"ansible_host": "10.0.0.9", "hybrid_host_key": KEY}}},
+        "all": {"children": ["ungrouped", "edge"]},
+        "edge": {"hosts": ["a"]},
+    }
+    assert read_inventory(listed, "edge")[0].address.host == "10.0.0.9"
+
+
+def test_all_faults_of_an_inventory_are_in_one_message():
+    tree = {
+        "all": {
+            "hosts": {
+                "a": {"ansible_connection": "winrm"},
+                "b": {"ansible_ssh_common_args": "-o StrictHostKeyChecking=no"},
+                "c": {"ansible_host": "{{ address }}"},
+            }
+        }
+    }
+    with pytest.raises(
+        ConfigurationError, match=r"(?s)a: .*winrm.*b: .*host's key.*c: .*template"
+    ) as failure:
+        read_inventory(tree)
+    assert len(str(failure.value).splitlines()) == 3
+    with pytest.raises(ConfigurationError, match=r"there is no group 'x'; there are none"):
+        read_inventory(tree, "x")
+    with pytest.raises(ConfigurationError, match=r"(?s)a: no setting is called prot.*b: .*ssh-keyscan"):
+        read_inventory({"targets": {"a": {"prot": 1}, "b": {"known_hosts": "/nowhere"}}})
