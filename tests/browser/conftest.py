@@ -16,6 +16,7 @@ import pytest
 
 from playground.airflow_services import stop
 from tests import fleets
+from tests.browser.visits import go
 from tests.fleets import ended, host, release_of, rollout, trained, write_events, write_state
 from tests.servers import free_port, require_program
 
@@ -78,7 +79,18 @@ def site(tmp_path_factory):
     subprocess.run([sys.executable, "-c", SEED], env=environment, stdout=log, stderr=log, check=True)
     _fill(home / "airflow.db")
     port = url.split(":")[2].split("/")[0]
-    command = [airflow, "api-server", "--apps", "core", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
+    command = [
+        airflow,
+        "api-server",
+        "--apps",
+        "core",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+        "--workers",
+        "1",
+    ]
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         _wait(url, process, home / "airflow.log")
@@ -159,13 +171,13 @@ def log_in(site, chromium):
         context = chromium.new_context(viewport={"width": 1440, "height": 1000}, color_scheme=theme)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(f"{site.url}/")
+        go(page, f"{site.url}/")
         page.fill("input[name=username]", name)
         page.fill("input[name=password]", site.passwords[name])
         page.click("button[type=submit]")
-        page.wait_for_selector("nav")
+        page.get_by_role("button", name="Browse").wait_for()
         return page
 
     yield log_in
