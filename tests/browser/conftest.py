@@ -78,7 +78,7 @@ def site(tmp_path_factory):
     subprocess.run([airflow, "db", "migrate"], env=environment, stdout=log, stderr=log, check=True)
     subprocess.run([sys.executable, "-c", SEED], env=environment, stdout=log, stderr=log, check=True)
     _fill(home / "airflow.db")
-    port = url.split(":")[2].split("/")[0]
+    port = url.split(":")[2].split("/", maxsplit=1)[0]
     command = [
         airflow,
         "api-server",
