@@ -1,7 +1,7 @@
 # Every command of the project; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-compose test-faults test-planted fuzz bench-wait bench-sync bench-fanout bench-fleet-scale lint format build constraints clean
+.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-browser test-compose test-faults test-planted fuzz bench-wait bench-sync bench-fanout bench-fleet-scale lint format build constraints clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -37,6 +37,9 @@ test-integration: .venv/.dev  ## Run the tests against real servers: S3, sshd, t
 
 test-e2e: .venv/.dev  ## Run the tests in real Airflow, through its scheduler and REST API
 	$(PYTEST) tests/e2e
+
+test-browser: .venv/.dev  ## Run the tests of the page "Model fleet" in Debian's Chromium; its screenshots go to .browser/
+	$(PYTEST) -s tests/browser
 
 test-compose: .venv/.dev  ## Run docker-compose.airflow.yml on a Docker Engine of its own (root; some minutes)
 	$(PYTEST) tests/compose
