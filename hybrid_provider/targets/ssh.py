@@ -121,10 +121,6 @@ class SshShell:
         try:
             async with asyncio.timeout(limit.total_seconds() if limit else None):
                 return await _run(connection, script, stdin)
-        except asyncio.CancelledError:
-            # Closing it in good order would wait for a host that may be what the caller gave up on.
-            self._drop(connection)
-            raise
         except TimeoutError:
             self._drop(connection)
             raise TargetUnreachable(
@@ -135,6 +131,10 @@ class SshShell:
             raise TargetUnreachable(
                 self.name, f"the connection was lost: {_reason(error)}; check the network and the host's sshd"
             ) from None
+        except BaseException:
+            # Closing it in good order would wait for a host that may be what the caller gave up on.
+            self._drop(connection)
+            raise
 
     async def close(self) -> None:
         """Close the connection, if there is one."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import tarfile
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from hybrid_provider.artifacts.manifest import Manifest, ManifestFile
@@ -20,65 +21,145 @@ _WRITE_BYTES: Final = 2**18
 _BLOCK_BYTES: Final = tarfile.BLOCKSIZE
 
 
+# As many files are hashed at once on a host that has the processors.
+_SHARES: Final = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Which files of a release travel, and which are linked from another release on the target.
+    """Which files of a release travel, and which are linked from what is on the target.
 
     Attributes:
         sent: Files whose bytes are not there.
-        linked: Path in this release to ``<release id>/<path>`` of the same bytes there.
-        sent_bytes: Of the files' contents.
-        linked_bytes: Likewise.
+        arrived: Path in this release to the path there, in the model's folder, of a file that a stream
+            brought before it was cut.
+        kin: Release on the target to path in this release to the path there of the same bytes in that one.
+        wanted: All of the release's files by their path.
     """
 
     sent: tuple[ManifestFile, ...]
-    linked: Mapping[str, str]
-    sent_bytes: int
-    linked_bytes: int
+    arrived: Mapping[str, str]
+    kin: Mapping[str, Mapping[str, str]]
+    wanted: Mapping[str, ManifestFile]
+
+    @property
+    def linked(self) -> Mapping[str, str]:
+        """Path in this release to the path there, of all files that are linked."""
+        return {
+            **self.arrived,
+            **{path: source for links in self.kin.values() for path, source in links.items()},
+        }
+
+    @property
+    def sent_bytes(self) -> int:
+        """Of the files' contents."""
+        return sum(file.size_bytes for file in self.sent)
+
+    @property
+    def linked_bytes(self) -> int:
+        """Likewise."""
+        return sum(self.wanted[path].size_bytes for path in self.linked)
 
 
-def parts_of(wanted: Manifest, there: Manifest | None, there_id: str | None) -> Parts:
-    """Split a release's files by whether the target has their bytes in the release ``there_id``."""
-    known = {file.sha256: file.path for file in there.files} if there and there_id else {}
-    # An empty file travels for nothing, and a link count has a limit.
-    linked = tuple(file for file in wanted.files if file.sha256 in known and file.size_bytes)
-    taken = {file.path for file in linked}
-    sent = tuple(file for file in wanted.files if file.path not in taken)
-    return Parts(
-        sent=sent,
-        linked={file.path: f"{there_id}/{known[file.sha256]}" for file in linked},
-        sent_bytes=sum(file.size_bytes for file in sent),
-        linked_bytes=sum(file.size_bytes for file in linked),
-    )
+def parts_of(
+    wanted: Manifest,
+    there: Mapping[str, Manifest] | None = None,
+    arrived: Mapping[str, tuple[str, int]] | None = None,
+) -> Parts:
+    """Split a release's files by whether the target has their bytes.
+
+    Args:
+        wanted: The release's files.
+        there: The releases on the target, the one to link from first.
+        arrived: What a stream brought before it was cut: path in this release to where it is, and how much
+            of it.
+    """
+    known: dict[str, tuple[str, str]] = {}
+    for release_id, manifest in (there or {}).items():
+        for file in manifest.files:
+            known.setdefault(file.sha256, (release_id, f"releases/{release_id}/{file.path}"))
+    kin: dict[str, dict[str, str]] = {}
+    came: dict[str, str] = {}
+    sent = []
+    for file in wanted.files:
+        where, size_bytes = (arrived or {}).get(file.path, ("", -1))
+        # An empty file travels for nothing, and a link count has a limit.
+        if file.size_bytes and file.sha256 in known:
+            release_id, source = known[file.sha256]
+            kin.setdefault(release_id, {})[file.path] = source
+        elif file.size_bytes and size_bytes == file.size_bytes:
+            came[file.path] = where
+        else:
+            sent.append(file)
+    return Parts(sent=tuple(sent), arrived=came, kin=kin, wanted={file.path: file for file in wanted.files})
+
+
+def _members(manifest: Manifest, parts: Parts) -> Iterator[tuple[str, str]]:
+    """What goes before the files: the manifest, where to link from, and which files are to be proved."""
+    yield "manifest", manifest.text()
+    yield "links", "".join(f"{source}\t{path}\n" for path, source in sorted(parts.linked.items()))
+    came = [parts.wanted[path] for path in parts.arrived]
+    for number, share in enumerate(_shares([*parts.sent, *came])):
+        yield f"check/{number}", _sums(share)
+    for release_id, links in parts.kin.items():
+        yield f"kin/{release_id}", _sums(parts.wanted[path] for path in links)
+
+
+def _shares(files: Iterable[ManifestFile]) -> list[list[ManifestFile]]:
+    """Files in shares that take as long to read, each to the smallest yet, the longest first."""
+    shares: list[list[ManifestFile]] = [[] for _ in range(_SHARES)]
+    smallest = [(0, number) for number in range(_SHARES)]
+    for file in sorted(files, key=lambda file: -file.size_bytes):
+        size_bytes, number = heapq.heappop(smallest)
+        shares[number].append(file)
+        heapq.heappush(smallest, (size_bytes + file.size_bytes + 1, number))
+    return shares
+
+
+def _sums(files: Iterable[ManifestFile]) -> str:
+    """In the form of ``sha256sum -c``."""
+    return "".join(f"{file.sha256}  ./{file.path}\n" for file in files)
 
 
 async def tar_stream(
     folder: Path, manifest: Manifest, parts: Parts, progress: Callable[[int], None]
 ) -> AsyncIterator[bytes]:
-    """The stream that ``stage.sh`` reads: ``manifest``, ``links`` and ``files/…``.
+    """The stream that ``stage.sh`` reads: ``manifest``, ``links``, ``check/…``, ``kin/…`` and ``files/…``.
 
     Raises:
         OSError: A file of the release cannot be read here, or is not as long as its manifest says.
     """
-    links = "".join(f"{source}\t{path}\n" for path, source in parts.linked.items())
-    for name, text in (("manifest", manifest.text()), ("links", links)):
+    for name, text in _members(manifest, parts):
         content = text.encode()
         yield _header(name, len(content)) + content + _padding(len(content))
     for file in parts.sent:
-        pieces = _pieces(folder / PurePosixPath(file.path), file.size_bytes)
         yield _header(f"files/{file.path}", file.size_bytes)
-        while piece := await asyncio.to_thread(next, pieces, b""):
-            for start in range(0, len(piece), _WRITE_BYTES):
-                chunk = piece[start : start + _WRITE_BYTES]
-                yield chunk
-                progress(len(chunk))
+        async for chunk in file_stream(folder, file, progress):
+            yield chunk
         yield _padding(file.size_bytes)
     yield bytes(2 * _BLOCK_BYTES)
 
 
-def _pieces(path: Path, size_bytes: int) -> Iterator[bytes]:
-    left = size_bytes
+async def file_stream(
+    folder: Path, file: ManifestFile, progress: Callable[[int], None], start: int = 0
+) -> AsyncIterator[bytes]:
+    """One file's bytes, or those from ``start`` on.
+
+    Raises:
+        OSError: As :func:`tar_stream`.
+    """
+    pieces = _pieces(folder / PurePosixPath(file.path), file.size_bytes, start)
+    while piece := await asyncio.to_thread(next, pieces, b""):
+        for begin in range(0, len(piece), _WRITE_BYTES):
+            chunk = piece[begin : begin + _WRITE_BYTES]
+            yield chunk
+            progress(len(chunk))
+
+
+def _pieces(path: Path, size_bytes: int, start: int) -> Iterator[bytes]:
+    left = size_bytes - start
     with path.open("rb") as file:
+        file.seek(start)
         while left:
             piece = file.read(min(left, _READ_BYTES))
             if not piece:

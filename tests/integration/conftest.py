@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hybrid_provider.emulator import Emulator
+from hybrid_provider.targets.ssh import SshTarget
+from hybrid_provider.targets.target import Placement
 from tests.botocore_models import read_once
 from tests.integration.engines import Dockerd, dockerd
 from tests.integration.s3bucket import Bucket
+from tests.integration.sshhosts import sshd
 from tests.training_stage import BUCKET, Puppets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from hybrid_provider.emulator.sagemaker.ledger import LedgerEntry
+    from tests.integration.sshhosts import Host
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,6 +73,19 @@ def bucket(emulator: Emulator) -> Bucket:
     )
     bucket.access.client("s3").create_bucket(Bucket=bucket.name)
     return bucket
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """One OpenSSH server for all tests that need no more of it than a login: use a folder of your own."""
+    with sshd(tmp_path_factory.mktemp("host") / "edge", "edge") as host:
+        yield host
+
+
+@pytest.fixture
+def target(host: Host, tmp_path: Path) -> SshTarget:
+    """A target on that host with a base folder of this test's own, and no service."""
+    return SshTarget(name="edge", address=host.address, placement=Placement(base_folder=f"{tmp_path}/models"))
 
 
 @pytest.fixture(scope="session")

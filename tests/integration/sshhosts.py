@@ -47,7 +47,7 @@ server.serve_forever()
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """One running host; HOME is shared by all of them, so the base folder is what tells them apart."""
+    """One running host."""
 
     name: str
     port: int
@@ -152,17 +152,23 @@ def service(host: Host) -> Iterator[None]:
 
 
 @contextmanager
-def sshd(folder: Path, name: str) -> Iterator[Host]:
-    """One OpenSSH server on loopback, with keys, configuration and base folder of its own."""
+def sshd(folder: Path, name: str, options: str = "") -> Iterator[Host]:
+    """One OpenSSH server on loopback, with keys, configuration and base folder of its own.
+
+    ``options`` are lines of sshd_config.
+    """
     program = require_program("sshd", "openssh-server")
     folder.mkdir(parents=True)
     Path("/run/sshd").mkdir(exist_ok=True)
     host_key, client_key = make_key(folder / "host"), make_key(folder / "client")
     (folder / "authorized_keys").write_text(client_key + "\n")
     port = free_port()
+    (folder / "home").mkdir()
+    # SetEnv: whatever this machine's user has in a .bashrc is none of the host's.
     (folder / "config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nUsePAM no\nStrictModes no\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nPasswordAuthentication no\nPermitRootLogin yes\n"
+        f"SetEnv HOME={folder}/home\nSubsystem sftp internal-sftp\n{options}"
     )
     host = Host(
         name=name,

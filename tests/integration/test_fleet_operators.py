@@ -25,6 +25,8 @@ from tests.integration.test_deploy_operator import (
 
 TARGETS = ["edge_01", "edge_02"]
 POLICY = {**FAST, "drain": 0}
+# Both hosts in one wave, where its order is not what a test is about.
+AT_ONCE = {**POLICY, "waves": ["100%"], "max_unavailable": "100%", "bake_time": 0, "min_healthy_time": 0}
 
 
 def roll_back(tmp_path, context, **more):
@@ -32,7 +34,7 @@ def roll_back(tmp_path, context, **more):
         task_id="rollback",
         model_name="digits",
         targets=TARGETS,
-        policy=POLICY,
+        policy=AT_ONCE,
         store_root=str(tmp_path / "store"),
         **more,
     )
@@ -44,7 +46,7 @@ def look(tmp_path, context, **more):
         task_id="audit",
         model_name="digits",
         targets=TARGETS,
-        policy=POLICY,
+        policy=AT_ONCE,
         store_root=str(tmp_path / "store"),
         **more,
     )
@@ -64,8 +66,8 @@ def fleet(hosts, tmp_path):  # noqa: F811 - the fixture
     context = task_context()
     first = synced(tmp_path, {"model.onnx": b"first"}, minute=10)
     second = synced(tmp_path, {"model.onnx": b"second"}, minute=11)
-    run(first, tmp_path, context=context)
-    run(second, tmp_path, context=as_task(context, "again"))
+    run(first, tmp_path, context=context, policy=AT_ONCE)
+    run(second, tmp_path, context=as_task(context, "again"), policy=AT_ONCE)
     return context, first, second
 
 
@@ -127,15 +129,17 @@ def test_a_canary_waits_for_an_approval_and_its_task_tells_nobody(hosts, tmp_pat
     assert result["state"] == "PAUSED"
     assert (hosts[0].current, hosts[1].current) == (release["release_id"], before)
     assert context["outlet_events"] == {}
-    assert run(release, tmp_path, context=as_task(context, "rest"))["state"] == "SUCCEEDED"
+    rest = run(release, tmp_path, context=as_task(context, "rest"), policy=AT_ONCE)
+    assert rest["state"] == "SUCCEEDED"
 
 
-def test_an_audit_closes_a_rollout_that_nobody_runs(fleet, tmp_path):
-    context, _, _ = fleet
+def test_an_audit_closes_a_rollout_that_nobody_runs(hosts, tmp_path):  # noqa: F811
+    context = task_context()
+    run(synced(tmp_path, {"model.onnx": b"closed"}, minute=15), tmp_path, context=context, policy=AT_ONCE)
     rows = context["asset_state_store"].of()
     rows.set("rollout", {**rows.get("rollout"), "state": "BAKING"})
     task = as_task(context, "audit")
-    task["ti"].get_task_states = lambda **_: {"manual": {"again": "failed"}}
+    task["ti"].get_task_states = lambda **_: {"manual": {"sync": "failed"}}
     assert look(tmp_path, task)["closed"] == rows.get("rollout")["rollout"]
     assert rows.get("rollout")["state"] == "ABORTED"
 
@@ -161,7 +165,7 @@ def test_a_fleet_comes_from_an_inventory_file(hosts, tmp_path):  # noqa: F811
     path = tmp_path / "fleet.json"
     path.write_text(json.dumps(inventory_of(hosts)))
     release = synced(tmp_path, {"model.onnx": b"by inventory"}, minute=14)
-    assert run(release, tmp_path, targets=str(path))["state"] == "SUCCEEDED"
+    assert run(release, tmp_path, targets=str(path), policy=AT_ONCE)["state"] == "SUCCEEDED"
 
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHAHJ0NHzX+zH0UZ2XMI7hlDgvBRHKdTq5KxXWKJxJxl"

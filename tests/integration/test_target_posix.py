@@ -24,7 +24,7 @@ from hybrid_provider.exceptions import (
 from hybrid_provider.targets.local import LocalShell, LocalTarget
 from hybrid_provider.targets.ssh import SshShell, SshTarget
 from hybrid_provider.targets.target import Inspection, Order, Placement
-from tests.integration.sshhosts import dropbear, lock_is_free, make_key, sshd, with_passphrase
+from tests.integration.sshhosts import dropbear, lock_is_free, make_key, with_passphrase
 from tests.releases import make_release
 from tests.servers import REQUIRE_ALL, free_port
 
@@ -38,18 +38,6 @@ def order_of(release, rollout="r-1", keep=5, seconds=20):
         lease=timedelta(seconds=60),
         keep_releases=keep,
     )
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory):
-    with sshd(tmp_path_factory.mktemp("host") / "edge", "edge") as host:
-        yield host
-
-
-@pytest.fixture
-def target(host, tmp_path):
-    """A target on the host with a base folder of this test's own, and no service."""
-    return SshTarget(name="edge", address=host.address, placement=Placement(base_folder=f"{tmp_path}/models"))
 
 
 @pytest.fixture
@@ -206,22 +194,6 @@ async def test_a_disk_that_fills_up_while_bytes_arrive_is_as_empty_as_before(tar
         await opened.finish(order)
         await opened.close()
         assert not (tmp_path / "models/digits").exists()
-
-
-async def test_a_connection_cut_in_mid_stream_leaves_no_release(target, release, tmp_path, host):
-    opened, order = target.open(Placement()), order_of(release)
-    await opened.preflight(order)
-
-    def cut(_bytes):
-        opened._shell._connection.abort()
-
-    with pytest.raises(TargetUnreachable):
-        await opened.stage(order, cut)
-    assert not (tmp_path / "models/digits/releases" / release.release_id).exists()
-    assert await opened.stage(order, lambda _: None)
-    await opened.finish(order)
-    await opened.close()
-    assert not (tmp_path / "models/digits/.staging").exists()
 
 
 async def test_a_file_changed_on_the_host_is_sent_again(target, release, tmp_path):

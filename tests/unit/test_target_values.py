@@ -107,7 +107,7 @@ def test_a_tar_stream_is_what_tar_reads(tmp_path):
     told = []
 
     async def collect():
-        parts = parts_of(release.manifest, None, None)
+        parts = parts_of(release.manifest)
         return b"".join(
             [chunk async for chunk in tar_stream(release.path, release.manifest, parts, told.append)]
         )
@@ -116,6 +116,8 @@ def test_a_tar_stream_is_what_tar_reads(tmp_path):
         content = {member.name: archive.extractfile(member).read() for member in archive}
     assert content.pop("manifest").decode() == release.manifest.text()
     assert content.pop("links") == b""
+    checked = b"".join(content.pop(f"check/{number}") for number in range(4)).decode().splitlines()
+    assert sorted(checked) == sorted(f"{file.sha256}  ./{file.path}" for file in release.manifest.files)
     assert content == {
         f"files/{file.path}": (release.path / file.path).read_bytes() for file in release.manifest.files
     }
@@ -127,7 +129,7 @@ def test_a_file_shorter_than_its_manifest_stops_the_stream(tmp_path):
     (release.path / "m").write_bytes(b"123")
 
     async def drain():
-        parts = parts_of(release.manifest, None, None)
+        parts = parts_of(release.manifest)
         async for _ in tar_stream(release.path, release.manifest, parts, lambda _: None):
             pass
 
@@ -144,8 +146,8 @@ def test_only_what_is_not_there_travels():
             ManifestFile("e", 0, "d" * 64),
         ]
     )
-    parts = parts_of(wanted, there, "r0")
-    assert parts.linked == {"n/name": "r0/old/name"}
+    parts = parts_of(wanted, {"r0": there})
+    assert parts.linked == {"n/name": "releases/r0/old/name"}
     assert {file.path for file in parts.sent} == {"new", "e"}
     assert (parts.sent_bytes, parts.linked_bytes) == (3, 5)
 
@@ -153,10 +155,10 @@ def test_only_what_is_not_there_travels():
 def test_a_preflight_s_answer_is_read():
     manifest = Manifest.of([ManifestFile("m", 1, "a" * 64)])
     found = read_preflight(
-        f"undone r9\nepoch 17\ncurrent r1\ncommitted {'f' * 64} 90\npresent\nfree 10 4096 0 0\nmanifest\n{manifest.text()}",
+        f"undone r9\nepoch 17\ncurrent r1\ncommitted {'f' * 64} 90\npresent\nfree 10 4096 0 0\nmanifests\nmanifest r1\n{manifest.text()}",
         "f" * 64,
     )
-    assert (found.epoch, found.free_bytes, found.manifest) == (17, 40960, manifest)
+    assert (found.epoch, found.free_bytes, found.manifests) == (17, 40960, {"r1": manifest})
     assert found.readiness.current == "r1"
     assert found.readiness.committed
     assert found.readiness.present
@@ -168,11 +170,13 @@ def test_a_preflight_of_an_empty_host_is_read():
     found = read_preflight("epoch 1\ncurrent \nfree 1 1 9 8\n", "f" * 64)
     assert found.readiness.current is None
     assert not found.readiness.committed
-    assert found.manifest is None
+    assert found.manifests == {}
 
 
 def test_a_manifest_that_was_tampered_with_links_nothing():
-    assert read_preflight("epoch 1\nmanifest\nhybrid-manifest/1\nnonsense\n", "f").manifest is None
+    assert (
+        read_preflight("epoch 1\nmanifests\nmanifest r1\nhybrid-manifest/1\nnonsense\n", "f").manifests == {}
+    )
 
 
 def test_a_phase_and_its_reason_are_read():

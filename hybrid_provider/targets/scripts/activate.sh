@@ -41,6 +41,7 @@ undo() {
 }
 
 refuse() {
+    [ -z "$drain" ] || undo "$*"
     rm -f .activation/pending
     phase "refused $*"
     exit 1
@@ -73,10 +74,11 @@ if [ -n "$drain" ]; then
     esac
     read -r release digest <".activation/go-$token"
 fi
-present || { [ -z "$drain" ] || undo "release $release is not here, whole; it was changed or pruned"; }
 present || refuse "release $release is not here, whole; it was changed or pruned"
+changed=$(proved_release "$release" | sed -n 1,3p)
+[ "$changed" = proven ] || refuse "release $release was changed since it was staged: $changed"
 pin=$(pinned)
-[ -z "$pin" ] || [ "$pin" = "$release" ] || undo "it is pinned to release $pin"
+[ -z "$pin" ] || [ "$pin" = "$release" ] || refuse "it is pinned to release $pin"
 phase activating
 flip "$release" || undo "the link could not be set"
 reload || undo "$why"

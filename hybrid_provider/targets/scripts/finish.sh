@@ -1,19 +1,30 @@
-# Gives the lease back and removes old releases, never the live, the pinned and the last proven two. Also takes `keep`.
+# Gives the lease back and removes old releases, never the live, the pinned and the last proven two. Also takes `keep`,
+# and `keep_left` where a retry may go on with what a stream that was cut left.
 cd -- "$base/$model" || exit 0
 lock || exit 0
 lease
 [ "$holder" = "$rollout" ] && [ "$held" = "$epoch" ] || exit 0
 state
-current=$(live) pin=$(pinned)
-kept=0
-for name in $(ls -1 releases 2>/dev/null | LC_ALL=C sort -r); do
-    kept=$((kept + 1))
-    case $name in "$current" | "$proven" | "$before" | "$pin") continue ;; esac
-    [ "$kept" -gt "$keep" ] || continue
-    # Never half a release under its name.
-    mkdir -p .staging && rm -f "manifests/$name" && mv -T "releases/$name" ".staging/$name"
+current=$(live) pin=$(pinned) gone=
+set -- releases/*
+old=$(($# - keep))
+for folder in "$@"; do
+    [ "$old" -gt 0 ] || break
+    old=$((old - 1))
+    case ${folder##*/} in "$current" | "$proven" | "$before" | "$pin" | '*') ;; *) gone="$gone ${folder##*/}" ;; esac
 done
-rm -rf .staging .lease
+if [ -n "$gone" ]; then
+    known=$(remember_untouched)
+    mkdir -p .pruned
+    for name in $gone; do
+        # Never half a release under its name.
+        rm -f "manifests/$name" "verified/$name" && mv -T "releases/$name" ".pruned/$name"
+    done
+    rm -rf .pruned
+    record_again $known
+fi
+rm -f .lease
+[ -n "$keep_left" ] || rm -rf .staging
 # What a failed first deploy leaves is nothing.
-rmdir releases manifests "$PWD" 2>/dev/null
+rmdir releases manifests verified "$PWD" 2>/dev/null
 exit 0

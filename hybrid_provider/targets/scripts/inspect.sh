@@ -19,7 +19,7 @@ sum=$(sha256sum <"manifests/$current")
 say "digest ${sum%% *}"
 [ -n "$rehash" ] || exit 0
 cd "releases/$current" || fail "cannot enter $PWD/releases/$current"
-sums "../../manifests/$current" | sha256sum -c 2>/dev/null | sed -n '/: OK$/d;s/^\.\/\(.*\): [^:]*$/changed \1/p'
+sums "../../manifests/$current" | proved | sed -n '/^proven$/d;s/^\(\.\/\)\{0,1\}/changed /p'
 # What is in one of the two lists only: files that nobody brought.
 { sums "../../manifests/$current" | sed 's/^[0-9a-f]*  //'; find . ! -type d; } | sort | uniq -u | sed 's/^\.\//changed /'
 exit 0

@@ -84,5 +84,3 @@ present() {
     [ -z "$digest" ] || [ "${sum%% *}" = "$digest" ]
 }
 
-# The manifest's lines in the form of sha256sum -c.
-sums() { sed -n '2,$s/^\([0-9a-f]*\) [0-9]* \(.*\)$/\1  .\/\2/p' "$1"; }

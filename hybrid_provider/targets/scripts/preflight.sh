@@ -1,7 +1,7 @@
 # Answers with one line for each fault, or takes the lease and says what is here. Also takes `ttl` and `wait`.
 faults=0
 fault() { say "fault $*"; faults=1; }
-tools='flock cat date ln ls mkdir mv readlink rm rmdir sed sha256sum sleep sort stat sync tail tar tr find uniq'
+tools='flock cat date find ln mkdir mv readlink rm rmdir sed sha256sum sleep stat sync tail tar tr wc'
 for tool in $tools; do
     command -v "$tool" >/dev/null 2>&1 || fault "the program $tool is missing; install coreutils, util-linux, tar, or BusyBox"
 done
@@ -38,7 +38,6 @@ heal
 epoch=$((held + 1))
 [ "$epoch" -gt "$now" ] || epoch=$now
 take_lease "$rollout" "$epoch" $((now + ttl)) || { fault "cannot write into $PWD; is the disk full?"; exit 0; }
-rm -rf .staging
 state
 current=$(live)
 say "epoch $epoch"
@@ -48,6 +47,28 @@ say "pinned $(pinned)"
 # Where another release is live than the one that was proved last, that one is what to go back to.
 [ "$current" != "$proven" ] || proven=$before
 ! has "$proven" || say "previous $proven"
-present && say present
-[ -n "$current" ] && [ -f "manifests/$current" ] && say manifest && cat "manifests/$current"
+here=
+! present || here=yes
+[ -z "$here" ] || say present
+# What a stream that was cut left of this release is for its retry.
+rm -rf .pruned
+left=
+for folder in .staging/*; do
+    case $here$folder in .staging/"$release"-*) left=yes ;; *) rm -rf "$folder" ;; esac
+done
+[ -z "$left" ] || say "left $(($(find .staging -type f -exec stat -c '%s +' {} + | tr '\n' ' ') 0))"
+[ -n "$digest" ] && [ -z "$here" ] || exit 0
+
+# What may be linked from: the live release, and others as long as their manifests make no endless answer.
+say manifests
+told= room=8000000
+for folder in releases/"$current" releases/*; do
+    name=${folder##*/}
+    has "$name" && [ "$name" != "$told" ] || continue
+    told=${told:-$name}
+    room=$((room - $(stat -c %s "manifests/$name")))
+    [ "$room" -gt 0 ] || break
+    say "manifest $name"
+    cat "manifests/$name"
+done
 exit 0

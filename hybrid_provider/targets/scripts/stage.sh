@@ -1,7 +1,8 @@
-# Reads a tar stream of manifest, links and files/…, and makes a release of it once every byte is proven.
+# Reads a tar stream of manifest, links, check/…, kin/… and files/…, and makes a release of it once every byte is
+# proven. A stream that is cut leaves what arrived for the next one. Also takes `stream`, a name of its own.
 cd -- "$base/$model" || fail "cannot enter $base/$model"
 fenced
-staging=.staging/$release-$epoch
+staging=.staging/$release-$epoch-$stream
 abandon() {
     rm -rf "$staging"
     fail "$*; $free bytes were free"
@@ -11,29 +12,64 @@ rm -rf "$staging"
 mkdir -p "$staging/files" releases manifests || fail "cannot make $PWD/$staging"
 
 # -o: files belong to us and not to whoever owns them on the worker.
-out=$(tar -x -o -f - -C "$staging" 2>&1) || abandon "the stream did not unpack: $(printf '%s' "$out" | tail -n 3 | tr '\n' ' ')"
-
-# Each line: a file of a release that is here, a tab, and where it belongs in this one.
-tab=$(printf '\t')
-while IFS=$tab read -r from to; do
-    case $to in */*) mkdir -p "$staging/files/${to%/*}" ;; esac
-    out=$(ln "releases/$from" "$staging/files/$to" 2>&1) || abandon "unlinkable: $out"
-done <"$staging/links"
-
+out=$(tar -x -o -f - -C "$staging" 2>&1) ||
+    fail "the stream did not unpack: $(printf '%s' "$out" | tail -n 3 | tr '\n' ' '); $free bytes were free"
 sum=$(sha256sum <"$staging/manifest")
-[ "${sum%% *}" = "$digest" ] || abandon "the stream ended early or was changed on its way: its manifest is not that of $digest"
-out=$(cd "$staging/files" && sums ../manifest | sha256sum -c 2>/dev/null | grep -v ': OK$' | head -n 3)
-[ -z "$out" ] || abandon "unproven: $out"
-[ "$(find "$staging/files" ! -type d | grep -c .)" = "$(sums "$staging/manifest" | grep -c .)" ] ||
-    abandon "there are more files than the manifest has"
+[ "${sum%% *}" = "$digest" ] || fail "the stream ended early or was changed on its way: its manifest is not that of $digest"
+
+# Each line: a file that is here, a tab, and where it belongs in this release. One `ln` for all that keep their name.
+tab=$(printf '\t')
+known=$(echo $(remember_untouched))
+link() {
+    [ $# -lt 2 ] || out=$(ln "$@" 2>&1) || abandon "unlinkable: $out"
+}
+set -- && into=
+while IFS=$tab read -r from to; do
+    folder=$staging/files/
+    case $to in */*) folder=$folder${to%/*}/ ;; esac
+    if [ "$folder" != "$into" ] || [ "${from##*/}" != "${to##*/}" ] || [ $# -gt 200 ]; then
+        link "$@" "$into" && set -- && into=$folder
+        mkdir -p "$folder"
+    fi
+    if [ "${from##*/}" = "${to##*/}" ]; then
+        set -- "$@" "$from"
+    else
+        link "$from" "$staging/files/$to"
+    fi
+done <"$staging/links"
+link "$@" "$into"
+# The last that may change a date before the files are proven.
+for folder in .staging/*; do
+    [ "$folder" = "$staging" ] || rm -rf "$folder"
+done
+
+# check/… travelled, in shares for several processors; kin/<release> is linked from there, and as good as it is there.
+stats "$staging/files" >"$staging/verified"
+[ "$(wc -l <"$staging/verified")" -eq $((2 * ($(wc -l <"$staging/manifest") - 1))) ] ||
+    abandon "the files are not those of the manifest"
+prove() { [ ! -f "$1" ] || (cd "$staging/files" && proved <"../${1#"$staging"/}" >"../proof-${1##*/}") & }
+for list in "$staging"/check/*; do
+    prove "$list"
+done
+for list in "$staging"/kin/*; do
+    case " $known " in *" ${list##*/} "*) rm -f "$list" ;; *) prove "$list" ;; esac
+done
+wait
+for list in "$staging"/check/* "$staging"/kin/*; do
+    [ -f "$list" ] || continue
+    out=$(sed -n 1,3p "$staging/proof-${list##*/}")
+    [ "$out" = proven ] || abandon "unproven: $out"
+done
 flush
 
 lock || abandon "another rollout works on this target"
 fenced
 # What is there under this name is not the release: someone changed it. It leaves only now.
 [ ! -e "releases/$release" ] || mv -T "releases/$release" "$staging/changed" || abandon "cannot replace releases/$release"
-mv -f "$staging/manifest" "manifests/$release" && mv -T "$staging/files" "releases/$release" ||
-    abandon "cannot move the release into $PWD/releases"
+rm -f "verified/$release"
+mv -f "$staging/manifest" "manifests/$release" && mv -T "$staging/files" "releases/$release" &&
+    mv -f "$staging/verified" "verified/$release" || abandon "cannot move the release into $PWD/releases"
 flush
 rm -rf .staging
+record_again $known
 say staged
