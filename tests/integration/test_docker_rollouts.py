@@ -143,7 +143,14 @@ def killed_at(state, release, target, rollout_id):
     raise AssertionError(f"the worker never came to {state}")
 
 
-@pytest.mark.parametrize("state", ["STAGING", "ACTIVATING", "PROBING", "SOAKING", "SUCCEEDED"])
+@pytest.mark.parametrize(
+    ("target", "state"),
+    [
+        *((Strategy.RECREATE, state) for state in ("STAGING", "ACTIVATING", "PROBING", "SUCCEEDED")),
+        *((Strategy.BLUE_GREEN, state) for state in ("ACTIVATING", "PROBING")),
+    ],
+    indirect=["target"],
+)
 async def test_the_retry_of_a_killed_deploy_continues_and_leaves_nothing_behind(
     target, releases, model, docker, state
 ):

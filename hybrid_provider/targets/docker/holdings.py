@@ -164,8 +164,8 @@ class Holdings:
     @property
     def next_epoch(self) -> int:
         """Later than any before: also in the same second, and after a lease that was given back."""
-        earlier = [*self.leases, *self.records]
-        return max([math.floor(self.clock), *(each.epoch + 1 for each in earlier)])
+        earlier = [*(lease.epoch for lease in self.leases), *(record.epoch for record in self.records)]
+        return max([math.floor(self.clock), *(epoch + 1 for epoch in earlier)])
 
     @property
     def previous(self) -> str | None:
