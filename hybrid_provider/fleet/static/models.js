@@ -7,8 +7,7 @@ export function Models({ models }) {
   if (!models.length) {
     return h(Nothing, { title: "No model yet" },
       "A model appears here when a DAG has its asset as an outlet, such as outlets=[Asset(\"hybrid://model/digits\")] "
-      + "of the deploy task, and Airflow has read that DAG. The DAGs hybrid_deploy, hybrid_rollback and hybrid_audit do, for each "
-      + "model of the setting [hybrid] fleets.");
+      + "of the deploy task, and Airflow has read that DAG. OnPremDeployOperator has it by itself.");
   }
   return h(SimpleGrid, { as: "ul", listStyleType: "none", columns: { base: 1, md: 2, xl: 3 }, gap: 4 },
     models.map((model) => h(Box, { as: "li", key: model.asset_id }, h(ModelCard, { model }))));
