@@ -173,3 +173,12 @@ def test_a_pinned_host_is_left_where_it_is_and_the_fleet_moves_on():
     result, states, _ = move(hosts)
     assert (str(result.state), states) == ("SUCCEEDED", ["SUCCEEDED", "PINNED", "SUCCEEDED"])
     assert hosts[1].live == OLD
+
+
+def test_no_other_of_a_rack_is_switched_where_one_could_not_be_taken_back():
+    hosts = fleet({"activate": Fault.LATE, "revert": Fault.FAILS}, {}, {}, {})
+    for number, host in enumerate(hosts):
+        host.group = f"rack-{number % 2}"
+    result, states, _ = move(hosts, waves=(1,), max_failures=1, max_unavailable="100%")
+    assert (str(result.state), states) == ("PAUSED", ["REVERT_FAILED", "SUCCEEDED", "VERIFIED", "VERIFIED"])
+    assert "edge-2" in result.detail
