@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from airflow.providers.standard.utils.skipmixin import SkipMixin
-from airflow.sdk import conf
+from airflow.sdk import BaseOperator, conf
 
 from hybrid_provider._explained import explained
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.exceptions import ConfigurationError, GateRefused, ReleaseNotFound
 from hybrid_provider.fleet.assets import model_asset
 from hybrid_provider.names import checked_name
-from hybrid_provider.operators._fleet import FleetOperator
+from hybrid_provider.operators._fleet import with_asset
 from hybrid_provider.operators._literal import literal
 from hybrid_provider.training.gate import Champion, Gate, champion_of, metrics_of, read_metrics
 
@@ -32,7 +32,7 @@ _EVENTS: Final = 200
 _LIVE: Final = "live"
 
 
-class ModelGateOperator(FleetOperator, SkipMixin):
+class ModelGateOperator(BaseOperator, SkipMixin):
     """Hold a candidate's metrics against thresholds and against the champion's.
 
     A candidate that passes goes on. Of one that does not, the reason is logged and handed on, every task
@@ -66,7 +66,6 @@ class ModelGateOperator(FleetOperator, SkipMixin):
         "store_root",
     )
     inherits_from_skipmixin = True
-    announces = False
 
     def __init__(
         self,
@@ -81,7 +80,8 @@ class ModelGateOperator(FleetOperator, SkipMixin):
         store_root: str | PathLike[str] | None = None,
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
     ) -> None:
-        super().__init__(model_name=model_name, **kwargs)
+        super().__init__(**with_asset(kwargs, model_name, announces=False))
+        self.model_name = model_name
         self.candidate = candidate
         self.thresholds = thresholds
         self.compare = compare
@@ -89,6 +89,11 @@ class ModelGateOperator(FleetOperator, SkipMixin):
         self.metrics_file = metrics_file
         self.on_refusal = on_refusal
         self.store_root = store_root
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:  # noqa: ANN401 - BaseOperator's own
+        """As of ``BaseOperator``: a mapped task has its assets from here, not from ``__init__``."""
+        return super().partial(**with_asset(kwargs, kwargs.get("model_name"), announces=False))
 
     @explained
     def execute(self, context: Context) -> VerdictDict:
