@@ -163,19 +163,20 @@ def chromium():
 
 
 @pytest.fixture
-def log_in(site, chromium):
+def log_in(request, chromium):
     """Opens a page in a theme and logs somebody in by Airflow's own form; a script's error fails the test."""
     contexts, faults = [], []
 
-    def log_in(name, theme="light"):
+    def log_in(name, theme="light", at=None):
+        there = at or request.getfixturevalue("site")
         context = chromium.new_context(viewport={"width": 1440, "height": 1000}, color_scheme=theme)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: faults.append(str(error)))
-        go(page, f"{site.url}/")
+        go(page, f"{there.url}/")
         page.fill("input[name=username]", name)
-        page.fill("input[name=password]", site.passwords[name])
+        page.fill("input[name=password]", there.passwords[name])
         page.click("button[type=submit]")
         page.get_by_role("button", name="Browse").wait_for()
         return page

@@ -1,4 +1,4 @@
-"""Opens a page, and once more where the machine changed under the browser."""
+"""Opens a page, once more where the machine changed under the browser, and reaches what is on it."""
 
 from __future__ import annotations
 
@@ -15,3 +15,14 @@ def go(page, url, tries=5):
                 raise
         else:
             return
+
+
+def press(page, button, steps=80):
+    """Reach a button by the Tab key alone, and press it by Enter."""
+    button.wait_for()
+    for _ in range(steps):
+        page.keyboard.press("Tab")
+        if button.evaluate("(one) => one === document.activeElement"):
+            page.keyboard.press("Enter")
+            return
+    raise AssertionError(f"{steps} presses of Tab do not reach {button}")
