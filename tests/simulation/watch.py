@@ -160,5 +160,7 @@ def _problems_of(host, target, rollout_id, new):
     if target.state in FAILURES and not target.error:
         yield f"{name} ended in {target.state} and nobody says why"
     hidden = {"preflight", "finish"} & host.faults.keys() or host.away_until > 0
-    if host.holder == rollout_id and not hidden:
+    # Stopped before it was asked: the lease is an earlier worker's, which died, and ends by itself.
+    unasked = target.error == "the rollout was stopped" and target.from_release is None
+    if host.holder == rollout_id and not hidden and not unasked:
         yield f"{name} is still locked"
