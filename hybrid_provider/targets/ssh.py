@@ -33,6 +33,9 @@ _PACKET_BYTES: Final = 2**18
 _WINDOW_BYTES: Final = 2**24
 # sshd's MaxStartups is 10:30:100: it begins to drop logins when 10 are under way. As Kamal.
 _CONNECTS_AT_ONCE: Final = 30
+# The shortest MaxSessions is 1: another command on the connection, such as a probe, is waited for.
+_SESSION_TRIES: Final = 100
+_SESSION_PAUSE_SECONDS: Final = 0.2
 # The longest answer is the manifest of a release with some 100,000 files.
 _ANSWER_BYTES: Final = 2**24
 # Runs the script that stdin begins with: Dropbear takes a command of at most 9,000 characters, a csh none
@@ -177,10 +180,7 @@ async def _run(
 ) -> Finished:
     import asyncssh
 
-    lines = script.count("\n") + 1
-    process = await connection.create_process(
-        _BOOTSTRAP.format(lines=lines), encoding=None, max_pktsize=_PACKET_BYTES, window=_WINDOW_BYTES
-    )
+    process = await _session(connection, _BOOTSTRAP.format(lines=script.count("\n") + 1))
     process.stdin.write(f"{script}\n".encode())
     _, stdout, stderr = await asyncio.gather(
         _feed(process, stdin), _answer(process.stdout), _answer(process.stderr)
@@ -189,6 +189,27 @@ async def _run(
     if process.returncode is None:
         raise asyncssh.ConnectionLost("the command's end was not heard of")
     return Finished(exit_code=process.returncode, stdout=stdout, stderr=stderr)
+
+
+async def _session(
+    connection: asyncssh.SSHClientConnection, command: str
+) -> asyncssh.SSHClientProcess[bytes]:
+    """Begin a command, once one that runs has ended where sshd's MaxSessions allows no more beside it."""
+    import asyncssh
+
+    tries = _SESSION_TRIES
+    while True:
+        try:
+            return await connection.create_process(
+                command, encoding=None, max_pktsize=_PACKET_BYTES, window=_WINDOW_BYTES
+            )
+        except asyncssh.ChannelOpenError as error:
+            tries -= 1
+            if connection.is_closed() or not tries:
+                raise asyncssh.ConnectionLost(
+                    f"no further session within it: {error.reason}; sshd's MaxSessions must be at least 1"
+                ) from None
+            await asyncio.sleep(_SESSION_PAUSE_SECONDS)
 
 
 async def _answer(stream: asyncssh.SSHReader[bytes]) -> str:

@@ -23,7 +23,9 @@ _CIPHERS: Final = (
     "aes256-ctr",
     "aes128-ctr",
 )
-_CONNECT_TRIES: Final = 4
+# With their pauses, about ten seconds: as long as a crowd of logins takes that a busy sshd lets in by and by.
+_CONNECT_TRIES: Final = 6
+_LONGEST_PAUSE_SECONDS: Final = 5
 
 
 async def connect(name: str, address: SshAddress) -> asyncssh.SSHClientConnection:
@@ -40,7 +42,8 @@ async def connect(name: str, address: SshAddress) -> asyncssh.SSHClientConnectio
             if attempt == _CONNECT_TRIES:
                 raise TargetUnreachable(name, dropped.reason) from None
             # Spread, so that the logins which sshd dropped together do not come back together.
-            await asyncio.sleep(0.2 * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+            pause = min(0.2 * 2**attempt, _LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
     raise TargetUnreachable(name, "no connection")
 
 
