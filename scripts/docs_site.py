@@ -67,6 +67,11 @@ def _printed(main: Callable[[list[str]], object], module: str, arguments: list[s
     return printed.getvalue()
 
 
+def source(file: str) -> str:
+    """A file of the project."""
+    return f"```python\n{(ROOT / file).read_text()}```"
+
+
 def settings() -> str:
     """The options of Airflow's section ``[hybrid]``."""
     from hybrid_provider.get_provider_info import get_provider_info
@@ -92,4 +97,10 @@ def changelog() -> str:
     return re.sub(r"\]\((?:docs/)?([\w/-]+\.md)", r"](\1", text)
 
 
-MAKERS = {"help": command_help, "settings": settings, "error_tree": error_tree, "changelog": changelog}
+MAKERS = {
+    "help": command_help,
+    "source": source,
+    "settings": settings,
+    "error_tree": error_tree,
+    "changelog": changelog,
+}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from airflow.sdk import Asset, BaseOperator
+from airflow.sdk import Asset, BaseOperator, conf
 
+from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.exceptions import ConfigurationError
 from hybrid_provider.fleet.assets import SCHEME, model_asset
 from hybrid_provider.fleet.state import FleetState
 from hybrid_provider.hooks.fleet import fleet_of
 from hybrid_provider.names import checked_name, is_name
+from hybrid_provider.operators._arguments import names
 from hybrid_provider.operators._literal import literal
 from hybrid_provider.rollout.policy import RolloutPolicy
 from hybrid_provider.rollout.probe_settings import probe_of
@@ -20,6 +23,7 @@ from hybrid_provider.targets.target import Placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from os import PathLike
 
     from airflow.sdk import Context
 
@@ -64,33 +68,37 @@ class Fleet:
             continues=None if memory.first else memory.began,
         )
 
-    @staticmethod
-    def moved(operation: Operation, state: FleetState) -> RolloutResult:
-        """The fleet moves, and its rows follow."""
-        state.planned(operation.waves)
-        with state:
-            result = asyncio.run(operation.run())
-            state.ended(result)
-        return result
-
 
 class FleetOperator(BaseOperator):
-    """An operator of one model's fleet, whose state it writes.
+    """An operator of one model's fleet: its arguments, its model's asset, and how it moves the fleet.
 
-    ``hybrid://model/<model_name>`` becomes an outlet of the task by itself, or an inlet where the task's
-    success is no news for those who wait for the model: both give it the asset's state, and only an outlet
-    makes an event.
+    The asset ``hybrid://model/<model_name>`` becomes an outlet of the task by itself, or an inlet where the
+    task's success is no news for those who wait for the model: both give it the asset's state, which shows
+    the fleet while it moves, and only an outlet makes an event, which carries the outcome.
+
+    Mapped over target groups (``partial(…).expand(targets=[…])``) a task works on one queue, in no order. For
+    a queue or an order for each site, make one task, or TaskGroup, per site in a loop.
+
+    What a connection or an inventory says of one target goes before the arguments.
 
     Args:
-        model_name: The model; known where the DAG is parsed, as Airflow registers assets there.
-        targets: See :func:`~hybrid_provider.hooks.fleet.fleet_of`. Templated.
-        policy: A :class:`~hybrid_provider.rollout.policy.RolloutPolicy` or a mapping of its settings.
-            Templated.
-        probe: See :func:`~hybrid_provider.rollout.probe_settings.probe_of`. Templated.
-        base_folder: On the targets. Templated.
+        model_name: The model; letters, digits, ``.``, ``_`` and ``-``. Known where the DAG is parsed, as
+            Airflow registers assets there.
+        targets: The fleet; the first targets are the canary. A list of ids of ``ssh`` or ``docker_engine``
+            connections, of target objects such as :class:`~hybrid_provider.targets.local.LocalTarget`, and
+            of inventories: a YAML or JSON file of ours or Ansible's, or ``{"inventory": path, "group":
+            name}``. Templated.
+        policy: A :class:`~hybrid_provider.rollout.policy.RolloutPolicy`, or a mapping of its settings with
+            durations in seconds. Templated.
+        probe: What proves that a target serves a release: a probe, a mapping such as ``{"kind": "http",
+            "port": 8080}``, or a list of them; ``GET http://<host>:8080/ping`` where None. Templated.
+        skip: Names of targets that are left alone. Templated.
+        base_folder: On the targets, relative to HOME or absolute; ``models`` where None. Templated.
         reload_command: Shell text, run on each target after each switch. Templated.
-        serving: How Docker Engines serve the model; see :func:`~hybrid_provider.hooks.fleet.fleet_of`.
-            Templated.
+        serving: How Docker Engines among the targets serve the model: a mapping such as ``{"image":
+            "registry.example/server@sha256:…", "port": 8080}``, of the settings of
+            :class:`~hybrid_provider.targets.docker.Serving`. Templated.
+        store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
         announces: Whether the asset is an outlet.
         kwargs: Of ``BaseOperator``.
     """
@@ -99,9 +107,11 @@ class FleetOperator(BaseOperator):
         "targets",
         "policy",
         "probe",
+        "skip",
         "base_folder",
         "reload_command",
         "serving",
+        "store_root",
     )
 
     def __init__(
@@ -111,9 +121,11 @@ class FleetOperator(BaseOperator):
         targets: object,
         policy: object = None,
         probe: object = None,
+        skip: object = (),
         base_folder: str | None = None,
         reload_command: str | None = None,
         serving: object = None,
+        store_root: str | PathLike[str] | None = None,
         announces: bool = True,
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
     ) -> None:
@@ -122,10 +134,18 @@ class FleetOperator(BaseOperator):
         self.targets = targets
         self.policy = policy
         self.probe = probe
+        self.skip = skip
         self.base_folder = base_folder
         self.reload_command = reload_command
         self.serving = serving
+        self.store_root = store_root
         self.announces = announces
+        self._moving: Operation | None = None
+
+    def on_kill(self) -> None:
+        """Begin nothing more; the targets finish or go back by themselves."""
+        if self._moving is not None:
+            self._moving.abort()
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:  # noqa: ANN401 - BaseOperator's own
@@ -151,6 +171,24 @@ class FleetOperator(BaseOperator):
 
     def _specs(self) -> list[TargetSpec]:
         return fleet_of(literal("targets", self.targets), literal("serving", self.serving))
+
+    def _skipped(self) -> tuple[str, ...]:
+        return names("skip", self.skip)
+
+    def _store(self) -> ReleaseStore:
+        return ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
+
+    def _moved(self, operation: Operation, state: FleetState) -> RolloutResult:
+        """The fleet moves, its rows follow, and a table of what became of it is in the log."""
+        self._moving = operation
+        state.planned(operation.waves)
+        with state:
+            result = asyncio.run(operation.run())
+            state.ended(result)
+        self.log.info(
+            "%s %s in %.1f s\n%s", str(result.kind).capitalize(), result.state, result.seconds, result.table()
+        )
+        return result
 
 
 def _read(read: Callable[[], T], faults: list[ConfigurationError]) -> T | None:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
-
-from airflow.sdk import conf
 
 from hybrid_provider._explained import explained
 from hybrid_provider.artifacts.retention import in_use
-from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.exceptions import ConfigurationError, DriftFound
 from hybrid_provider.fleet.audited import AuditState
 from hybrid_provider.operators._arguments import release_id_of
@@ -31,10 +27,10 @@ from hybrid_provider.rollout.probe_settings import bound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from os import PathLike
 
     from airflow.sdk import Context
 
+    from hybrid_provider.artifacts.store import ReleaseStore
     from hybrid_provider.operators._fleet import Fleet
     from hybrid_provider.rollout.audit import Audited, DriftDict
     from hybrid_provider.rollout.result import JournalEntry, RolloutDict
@@ -76,8 +72,6 @@ class FleetAuditOperator(FleetOperator):
     ``pinned`` to another release, ``locked`` by a rollout.
 
     Args:
-        model_name: The model; known where the DAG is parsed.
-        targets: As of :class:`~hybrid_provider.operators.deploy.OnPremDeployOperator`. Templated.
         release: What every target should serve: a release id, ``latest``, a channel, or what the sync or
             deploy operator returned. None: the store's ``champion``, or where there is none what was proved
             last on each target. Templated.
@@ -85,12 +79,8 @@ class FleetAuditOperator(FleetOperator):
         repair: Deploy the expected release to the targets that drifted, with every file hashed. It needs the
             release in this worker's store. Templated.
         fail_on_drift: Fail the task where a target is not as it should be, after a repair still not.
-        policy: As of the deploy. Templated.
-        probe: As of the deploy. Templated.
-        base_folder: As of the deploy. Templated.
-        reload_command: As of the deploy. Templated.
-        serving: As of the deploy. Templated.
-        store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
+        kwargs: Of :class:`~hybrid_provider.operators._fleet.FleetOperator`: the model, the fleet, and how it
+            moves where it is repaired.
 
     Returns:
         An :class:`AuditDict`: ``drift`` is a list of ``{host, kind, detail}``.
@@ -101,48 +91,28 @@ class FleetAuditOperator(FleetOperator):
         "release",
         "rehash",
         "repair",
-        "store_root",
     )
 
     def __init__(
         self,
         *,
-        model_name: str,
-        targets: object,
         release: object = None,
         rehash: object = False,
         repair: object = False,
         fail_on_drift: bool = True,
-        policy: object = None,
-        probe: object = None,
-        base_folder: str | None = None,
-        reload_command: str | None = None,
-        serving: object = None,
-        store_root: str | PathLike[str] | None = None,
-        **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
+        **kwargs: Any,  # noqa: ANN401 - a fleet operator's own arguments
     ) -> None:
-        super().__init__(
-            model_name=model_name,
-            targets=targets,
-            policy=policy,
-            probe=probe,
-            base_folder=base_folder,
-            reload_command=reload_command,
-            serving=serving,
-            **kwargs,
-        )
+        super().__init__(**kwargs)
         self.release = release
         self.rehash = rehash
         self.repair = repair
         self.fail_on_drift = fail_on_drift
-        self.store_root = store_root
-        self._rollout: Rollout | None = None
 
     @explained
     def execute(self, context: Context) -> AuditDict:
         """Look, with a line in the log for each target that drifted; then repair, and look again."""
-        fleet = self._fleet()
-        store = ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
+        fleet = self._looked_at()
+        store = self._store()
         expected = self._expected(store)
         state = AuditState(context, self.model_name)
         audited = self._look(fleet, expected)
@@ -150,7 +120,7 @@ class FleetAuditOperator(FleetOperator):
         repaired = None
         if _flag("repair", self.repair) and (drifted := _drifted(audited)):
             repaired = self._repair(context, fleet, store, expected, drifted)
-            audited = self._look(self._fleet(), expected)
+            audited = self._look(self._looked_at(), expected)
         state.write(audited, expected.release_id)
         if repaired is None:
             state.announce(audited, expected.release_id, expected.digests.get(expected.release_id or ""))
@@ -161,10 +131,10 @@ class FleetAuditOperator(FleetOperator):
             )
         return result
 
-    def on_kill(self) -> None:
-        """Begin nothing more; the targets finish or go back by themselves."""
-        if self._rollout is not None:
-            self._rollout.abort()
+    def _looked_at(self) -> Fleet:
+        """The fleet, opened anew, without what is left alone."""
+        fleet, skip = self._fleet(), self._skipped()
+        return replace(fleet, targets=tuple(each for each in fleet.targets if each.name not in skip))
 
     def _look(self, fleet: Fleet, expected: Expected) -> tuple[Audited, ...]:
         rehash = _flag("rehash", self.rehash)
@@ -208,7 +178,7 @@ class FleetAuditOperator(FleetOperator):
             self.log.info("%s", entry)
             state.entered(entry)
 
-        self._rollout = Rollout(
+        repair = Rollout(
             release,
             targets,
             probe,
@@ -218,8 +188,7 @@ class FleetAuditOperator(FleetOperator):
             age=memory.age,
         )
         with in_use(store, release):
-            result = fleet.moved(self._rollout, state)
-        self.log.info("Repair %s in %.1f s\n%s", result.state, result.seconds, result.table())
+            result = self._moved(repair, state)
         result.raise_unless_succeeded()
         memory.end()
         state.announce(result.to_dict(), training=None)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Never, cast
 
 from airflow.sdk import conf
 
 from hybrid_provider._explained import explained
 from hybrid_provider.artifacts.retention import in_use
-from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.exceptions import ConfigurationError, HybridError
 from hybrid_provider.hooks.aws import aws_access
-from hybrid_provider.operators._arguments import names
 from hybrid_provider.operators._evidence import check_direction, run_of
 from hybrid_provider.operators._fleet import Fleet, FleetOperator
 from hybrid_provider.operators._literal import literal
@@ -28,12 +25,12 @@ from hybrid_provider.rollout.states import RolloutState
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
-    from os import PathLike
 
     from airflow.sdk import Context
 
     from hybrid_provider.artifacts.artifact import Artifact
     from hybrid_provider.artifacts.release import Release, ReleaseDict
+    from hybrid_provider.artifacts.store import ReleaseStore
     from hybrid_provider.fleet.state import FleetState
     from hybrid_provider.rollout.result import JournalEntry, RolloutDict, RolloutResult
 
@@ -48,43 +45,22 @@ class OnPremDeployOperator(FleetOperator):
     A retry continues: a target that serves the release already is left alone. When the task is killed, each
     target ends on the old release or the new one by itself. ``docs/rollout.md`` says what happens when.
 
-    The model's asset ``hybrid://model/<model_name>`` is an outlet of the task by itself: its state shows the
-    fleet while it moves, and its event carries the outcome. When the whole fleet serves the release, the
-    store's channel ``champion`` names it.
-
-    Mapped over target groups (``partial(…).expand(targets=[…])``) it works on one queue, in no order. For a
-    queue or an order for each site, make one task, or TaskGroup, per site in a loop.
+    When the whole fleet serves the release, the store's channel ``champion`` names it.
 
     Args:
-        model_name: The model; letters, digits, ``.``, ``_`` and ``-``. Known where the DAG is parsed.
         release: What the sync operator returned, or a release id, ``latest`` or a channel. Templated.
-        targets: The fleet; the first targets are the canary. A list of ids of ``ssh`` or ``docker_engine``
-            connections, of target objects such as :class:`~hybrid_provider.targets.local.LocalTarget`, and
-            of inventories: a YAML or JSON file of ours or Ansible's, or ``{"inventory": path, "group":
-            name}``. Templated.
-        policy: A :class:`~hybrid_provider.rollout.policy.RolloutPolicy`, or a mapping of its settings with
-            durations in seconds. Templated.
-        probe: What proves that a target serves the release: a probe, a mapping such as ``{"kind": "http",
-            "port": 8080}``, or a list of them; ``GET http://<host>:8080/ping`` where None. Templated.
         on_breach: ``pause`` leaves the fleet as it is when more targets failed than may, ``rollback`` takes
             back what was switched; as the policy says where None. Templated.
-        skip: Names of targets that are left alone. Templated.
         stop_after: ``canary`` ends the task well once the canary is switched and baked, with the state
             ``PAUSED``: for an approval before a second task that deploys the same release to all. The
             model's asset is an inlet of such a task, since nobody should be told of a release yet.
         deferrable: Wait for the canary's bake in the triggerer, on a timer that needs no connection and
             holds no lease; ``[operators] default_deferrable`` where None.
-        base_folder: On the targets, relative to HOME or absolute; ``models`` where None. Templated.
-        reload_command: Shell text, run on each target after each switch. Templated.
-        serving: How Docker Engines among the targets serve the model: a mapping such as ``{"image":
-            "registry.example/server@sha256:…", "port": 8080}``, of the settings of
-            :class:`~hybrid_provider.targets.docker.Serving`. Templated.
         approved_by: Who allowed it, for the evidence: ``{{ … }}`` of an approval's answer. Templated.
-        store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
-        aws_conn_id: Where the artifact is read again when this worker's store lacks the release.
-        region_name: As in the amazon provider.
-
-    What a connection or an inventory says of one target goes before the arguments.
+        aws_conn_id: Where the artifact is read again when this worker's store lacks the release. Templated.
+        region_name: As in the amazon provider. Templated.
+        kwargs: Of :class:`~hybrid_provider.operators._fleet.FleetOperator`: the model, the fleet, and how it
+            moves.
 
     Returns:
         A :class:`~hybrid_provider.rollout.result.RolloutDict`.
@@ -94,9 +70,7 @@ class OnPremDeployOperator(FleetOperator):
         *FleetOperator.template_fields,
         "release",
         "on_breach",
-        "skip",
         "approved_by",
-        "store_root",
         "aws_conn_id",
         "region_name",
     )
@@ -104,45 +78,23 @@ class OnPremDeployOperator(FleetOperator):
     def __init__(
         self,
         *,
-        model_name: str,
         release: object,
-        targets: object,
-        policy: object = None,
-        probe: object = None,
         on_breach: str | None = None,
-        skip: object = (),
         stop_after: str | None = None,
         deferrable: bool | None = None,
-        base_folder: str | None = None,
-        reload_command: str | None = None,
-        serving: object = None,
         approved_by: str | None = None,
-        store_root: str | PathLike[str] | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
-        **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
+        **kwargs: Any,  # noqa: ANN401 - a fleet operator's own arguments
     ) -> None:
-        super().__init__(
-            model_name=model_name,
-            targets=targets,
-            policy=policy,
-            probe=probe,
-            base_folder=base_folder,
-            reload_command=reload_command,
-            serving=serving,
-            announces=stop_after is None,
-            **kwargs,
-        )
+        super().__init__(announces=stop_after is None, **kwargs)
         self.release = release
         self.on_breach = on_breach
-        self.skip = skip
         self.stop_after = stop_after
         self.deferrable = deferrable
         self.approved_by = approved_by
-        self.store_root = store_root
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
-        self._rollout: Rollout | None = None
 
     @explained
     def execute(self, context: Context) -> RolloutDict:
@@ -154,25 +106,19 @@ class OnPremDeployOperator(FleetOperator):
         """Go on after the canary's bake."""
         return self._deploy(context, RolloutMemory.resume(context))
 
-    def on_kill(self) -> None:
-        """Begin nothing more; the targets finish or go back by themselves."""
-        if self._rollout is not None:
-            self._rollout.abort()
-
     def _deploy(self, context: Context, memory: RolloutMemory) -> RolloutDict:
         if self.stop_after not in {None, CANARY}:
             raise ConfigurationError(f"stop_after is {self.stop_after!r}; give 'canary' or None")
         fleet = self._fleet(on_breach=self.on_breach)
-        store = ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
+        store = self._store()
         release = self._release(store)
-        skip = names("skip", self.skip)
+        skip = self._skipped()
         check_direction(store, release, fleet.targets)
         deployment = _Deployment(memory=memory, fleet=fleet, store=store, release=release, skip=skip)
         with in_use(store, release):
             result, state = self._run(context, deployment)
         if result.state is RolloutState.BAKING:
             self._defer(result.bake_left)
-        self.log.info("Rollout %s in %.1f s\n%s", result.state, result.seconds, result.table())
         result.raise_unless_succeeded()
         memory.end()
         if result.state is RolloutState.SUCCEEDED and not skip:
@@ -209,7 +155,7 @@ class OnPremDeployOperator(FleetOperator):
             self.log.info("%s", entry)
             state.entered(entry)
 
-        self._rollout = Rollout(
+        rollout = Rollout(
             release,
             fleet.targets,
             bound(fleet.probe, release),
@@ -221,7 +167,7 @@ class OnPremDeployOperator(FleetOperator):
             bake_outside=self._defers(),
             age=memory.age,
         )
-        return fleet.moved(self._rollout, state), state
+        return self._moved(rollout, state), state
 
     def _defers(self) -> bool:
         if self.deferrable is None:

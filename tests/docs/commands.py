@@ -34,10 +34,11 @@ def stand_ins(folder: Path, port: int) -> Path:
 
 def make(*arguments: str) -> None:
     subprocess.run([os.environ["REAL"], "-n", "-C", ROOT, *arguments], check=True, stdout=subprocess.DEVNULL)
-    ci = (ROOT / ".ci" / "run").read_text()
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    run = {word for line in lines if " make " in line for word in line.split(" make ")[1].split()}
     for target in arguments:
         known = "=" in target or target in NOT_IN_CI or target.startswith(("bench-", ".venv"))
-        if not known and f"make {target}\n" not in ci and target != "test":
+        if not known and target not in run | {"test"}:
             sys.exit(f"make {target} is run by nothing in CI")
 
 

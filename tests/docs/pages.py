@@ -33,10 +33,9 @@ class Block:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """The blocks of a page, but those that are nothing but another file."""
+    """The blocks of a page."""
     text = (ROOT / page).read_text()
     return [
         Block(text.count("\n", 0, found.start(3)) + 1, found[2], found[3], found[1])
         for found in BLOCK.finditer(text)
-        if not found[3].startswith("--8<--")
     ]

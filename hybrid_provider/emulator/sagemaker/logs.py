@@ -70,7 +70,11 @@ def follow(output: Iterable[bytes], stream: LogStream, seen: Callable[[str], Non
 
     def flush_what_arrives() -> None:
         # A thousand silent jobs must cost nothing: this wakes for lines only, and waits a little for more.
-        while arrived.wait() and not ended.wait(_FLUSH_SECONDS):
+        # The end is looked for after the clear: it may have come between the wait and the clear, and with
+        # it the last wake.
+        while not ended.is_set():
+            arrived.wait()
+            ended.wait(_FLUSH_SECONDS)
             arrived.clear()
             _try_to_flush(stream)
 
