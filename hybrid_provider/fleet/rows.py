@@ -18,6 +18,7 @@ from hybrid_provider.rollout.states import FAILURES, RolloutState, TargetState
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hybrid_provider.evidence.chain import Head, HeadDict
     from hybrid_provider.rollout.audit import DriftDict
     from hybrid_provider.rollout.result import RolloutDict
     from hybrid_provider.targets.target import Inspection
@@ -134,6 +135,7 @@ class EventExtra(TypedDict):
     targets: dict[str, int]
     seconds: float
     training: Mapping[str, Any] | None
+    evidence: HeadDict | None
     dag_id: str
     run_id: str
 
@@ -246,7 +248,13 @@ def inspected_row(
 
 
 def event_extra(
-    kind: Kind, rollout: str, result: RolloutDict, origin: Origin, training: Mapping[str, Any] | None
+    kind: Kind,
+    rollout: str,
+    result: RolloutDict,
+    origin: Origin,
+    *,
+    training: Mapping[str, Any] | None,
+    head: Head | None,
 ) -> EventExtra:
     """What the asset's event says of a finished rollout."""
     return {
@@ -258,6 +266,7 @@ def event_extra(
         "targets": dict(Counter(target["state"] for target in result["targets"])),
         "seconds": result["seconds"],
         "training": _training(training),
+        "evidence": head.to_dict() if head else None,
         "dag_id": origin.dag_id,
         "run_id": origin.run_id,
     }

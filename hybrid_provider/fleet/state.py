@@ -261,12 +261,10 @@ class FleetState:
             training: What trained the release.
             head: Of the store's evidence, so that its end cannot be cut off unseen.
         """
-        extra: dict[str, Any] = {
-            **event_extra(self._row["kind"], self._row["rollout"], result, self._origin, training),
-            "evidence": head.to_dict() if head else None,
-        }
+        row = self._row
+        extra = event_extra(row["kind"], row["rollout"], result, self._origin, training=training, head=head)
         try:
-            self._context["outlet_events"][model_asset(self._row["model"])].extra = extra
+            self._context["outlet_events"][model_asset(self._row["model"])].extra = cast("Any", dict(extra))
         except Exception as error:  # noqa: BLE001 - an event fails no rollout
             _log.warning("The event of model %s carries nothing: %s", self._row["model"], error)
 

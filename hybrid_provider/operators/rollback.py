@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hybrid_provider._explained import explained
 from hybrid_provider.exceptions import ArtifactError, StoreError
 from hybrid_provider.operators._arguments import release_id_of
-from hybrid_provider.operators._evidence import run_of
+from hybrid_provider.operators._evidence import head_of, run_of
 from hybrid_provider.operators._fleet import FleetOperator
 from hybrid_provider.operators._rollout_state import RolloutMemory
 from hybrid_provider.operators.deploy import CHAMPION
@@ -83,7 +83,7 @@ class OnPremRollbackOperator(FleetOperator):
         result.raise_unless_succeeded()
         memory.end()
         self._name_champion(result)
-        state.announce(result.to_dict(), training=None)
+        state.announce(result.to_dict(), training=None, head=head_of(store))
         return result.to_dict()
 
     def _name_champion(self, result: RolloutResult) -> None:
