@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import pickle
 import subprocess
@@ -20,23 +19,15 @@ from hybrid_provider.rollout.probe import HttpProbe
 from hybrid_provider.targets.docker import DockerTarget, Serving, Strategy
 from hybrid_provider.targets.target import Placement
 from tests.images import ROUTER, SERVER
-from tests.integration.docker_load import load
+from tests.integration.docker.load import load
+from tests.integration.docker.targets import deploy, opened, order_of
 from tests.integration.test_rollout import FAST
-from tests.integration.test_target_docker import deploy, opened, order_of
 from tests.releases import make_release
 from tests.servers import free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 POLICY = {**FAST, "bake_time": 0.2, "min_healthy_time": 0.1, "drain": 5}
 DRAIN = timedelta(seconds=10)
-numbers = itertools.count(1)
-
-
-@pytest.fixture
-def model(docker):
-    name = f"rolled-{next(numbers)}"
-    yield name
-    docker.clear(name)
 
 
 @pytest.fixture(params=list(Strategy))
@@ -54,13 +45,6 @@ def target(docker, request):
         ),
         placement=Placement(probe_url=f"http://127.0.0.1:{port}/ping"),
     )
-
-
-@pytest.fixture
-def releases(tmp_path, model):
-    return [
-        make_release(tmp_path / "store", {"answer": b"%d" % minute}, minute, model) for minute in range(3)
-    ]
 
 
 async def roll_out(target, release, rollout_id, **settings):
