@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,15 @@ def models_are_read_once() -> Iterator[None]:
     """By all tests of a session together."""
     with read_once():
         yield
+
+
+@pytest.fixture(autouse=True)
+def log_level_is_as_before() -> Iterator[None]:
+    """A command line that ran in this process set it, and a later test would miss what is logged below it."""
+    logger = logging.getLogger("hybrid_provider")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Syncs one artifact in a process of its own, and does what it was told after a part."""
+"""Syncs one artifact in a process of its own, and does what it was told after so many parts."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ def interrupt() -> None:
 
 
 def main(job: dict) -> None:
-    parts = 0
+    acted = False
 
     def progress(now):
-        nonlocal parts
+        nonlocal acted
         if job["act"] == "interrupt when silent":
             if now.silent_seconds > 0.5:
                 interrupt()
             return
-        parts += 1
-        if parts != job["at_part"]:
+        # Progress is also told about once a second while nothing comes: bytes are counted, not calls.
+        if acted or now.done_bytes < min(job["at_part"] * job["part_bytes"], now.total_bytes):
             return
+        acted = True
         if job["act"] == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif job["act"] == "interrupt":

@@ -115,7 +115,7 @@ def test_another_object_begins_anew_and_says_so(bucket: Bucket, store, caplog):
     uri = bucket.uri("resume/replaced.tar")
     assert cut_short(bucket, describe(bucket.access, uri, KEEPING), store)
     bucket.put("resume/replaced.tar", packed(FILES | {"more": b"more"}, "w"))
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="hybrid_provider"):
         result = sync(bucket.access, uri, "digits", store, transfer=KEEPING)
     assert result.reused_bytes == 0
     assert "begins anew" in caplog.text
