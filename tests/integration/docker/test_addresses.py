@@ -54,6 +54,20 @@ async def test_an_engine_over_ssh_takes_a_release_and_its_host_key_is_enforced(
                 await each.preflight(order_of(releases[0]))
 
 
+async def test_an_engine_behind_a_jump_host_takes_a_release_and_the_jump_host_s_key_is_enforced(
+    target, releases, docker, tmp_path
+):
+    with sshd(tmp_path / "jump", "jump") as jump, sshd(tmp_path / "host", "edge") as host:
+        address = EngineAddress(url=docker.engine.socket, ssh=replace(host.address, jump=jump.address))
+        await deploy(replace(target, address=address), releases[0])
+        assert await served(target) == releases[0].release_id
+        other = replace(jump.address, host_keys=(make_key(tmp_path / "other"),))
+        over_another = replace(address, ssh=replace(host.address, jump=other))
+        async with opened(replace(target, address=over_another)) as each:
+            with pytest.raises(TargetRefused, match=r"its jump host: .*has another host key"):
+                await each.preflight(order_of(releases[0]))
+
+
 async def test_an_engine_that_is_not_there_is_unreachable(target, releases, docker, tmp_path):
     nobody = replace(docker.over_tls(), url=f"tcp://127.0.0.1:{free_port()}")
     for address in (EngineAddress(url=f"unix://{tmp_path}/none"), nobody):

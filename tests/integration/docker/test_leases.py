@@ -95,7 +95,10 @@ async def test_an_engine_is_not_locked_for_ever_by_a_worker_that_died(target, re
     assert await served(target) == releases[0].release_id
 
 
-async def test_behind_a_router_a_dead_worker_s_release_gives_way_by_itself_at_its_deadline(target, releases):
+async def test_behind_a_router_a_dead_worker_s_release_gives_way_by_itself_at_its_deadline(
+    target, releases, monkeypatch
+):
+    monkeypatch.setattr("hybrid_provider.targets.docker.activation._GRACE", timedelta(seconds=1))
     target = behind_a_router(target)
     await deploy(target, releases[0])
     order = order_of(releases[1], "r-2", seconds=3)

@@ -12,7 +12,10 @@ from hybrid_provider.exceptions import (
     TargetFailed,
     TargetNotReady,
 )
+from hybrid_provider.targets.local import LocalTarget
+from hybrid_provider.targets.target import Placement
 from tests.images import SERVER
+from tests.integration.docker.registry import registry
 from tests.integration.docker.targets import (
     answer,
     behind_a_router,
@@ -201,3 +204,52 @@ async def test_the_records_outlive_a_prune_of_containers(target, releases, docke
         await each.commit(back)
         await each.finish(back)
     assert await served(target) == releases[0].release_id
+
+
+async def test_a_release_that_a_host_has_already_is_verified_and_served_from_there(
+    target, releases, tmp_path, model
+):
+    """Bytes of a model that an SSH target brought to the same host do not travel again."""
+    base = tmp_path / "srv/models"
+    bound = serving(target, bind_from=str(base))
+    async with opened(bound) as each:
+        order = order_of(releases[0])
+        await each.preflight(order)
+        with pytest.raises(TargetFailed, match=r"is not, whole, in .*/srv/models/.*; deploy it to that host"):
+            await each.stage(order, lambda _: None)
+        await each.finish(order)
+
+    host = LocalTarget(name="host", placement=Placement(base_folder=str(base)))
+    for number in (0, 1):
+        await deploy(host, releases[number], f"host-{number}")
+        assert (await deploy(bound, releases[number], f"r-{number}")).bytes_sent == 0
+        assert await served(bound) == releases[number].release_id
+    found = await inspect(bound, model, rehash=True)
+    assert (found.previous, found.changed) == (releases[0].release_id, ())
+
+    (base / model / "releases" / releases[1].release_id / "w").write_bytes(b"no weight")
+    assert (await inspect(bound, model, rehash=True)).changed == ("w",)
+    async with opened(bound) as each:
+        order = order_of(releases[1], "r-9")
+        await each.preflight(order)
+        with pytest.raises(TargetFailed, match=r"is not, whole, in .*: w"):
+            await each.stage(order, lambda _: None)
+        await each.finish(order)
+    # Of the folder itself nothing was taken away.
+    assert (base / model / "releases" / releases[0].release_id / "w").exists()
+
+
+async def test_an_image_is_pulled_by_its_digest_with_the_connection_s_password(target, releases, docker):
+    with registry(docker.engine, SERVER) as images:
+        stranger = replace(images.login, password="wrong")
+        pulled = replace(serving(target, image=images.image), login=stranger)
+        async with opened(pulled) as each:
+            with pytest.raises(TargetNotReady, match=r"cannot be pulled .*; load it there, or correct"):
+                await each.preflight(order_of(releases[0]))
+        assert images.pulled == []
+        await deploy(replace(pulled, login=images.login), releases[0])
+        assert await served(target) == releases[0].release_id
+        asked = len(images.pulled)
+        # What is there is not asked for again.
+        await deploy(replace(pulled, login=stranger), releases[1], "r-2")
+        assert (await served(target), len(images.pulled)) == (releases[1].release_id, asked)
