@@ -1,5 +1,6 @@
 """The ``ssh`` connections of the ssh provider as targets, with further extras of ours.
 
+``jump_conn_id`` is the ``ssh`` connection of the host over which this one is reached.
 The fields of :class:`~hybrid_provider.targets.target.Placement`, such as ``base_folder``, ``reload_command``
 and ``group``, go before the operator's arguments of the same names.
 """
@@ -36,10 +37,16 @@ def ssh_target(conn_id: str) -> SshTarget:
 
     Raises:
         InvalidName: The connection's id or host is outside the grammar.
-        ConfigurationError: There is no such connection, it switches off the check of the host's key, or no
-            key is known for the host.
+        ConfigurationError: There is no such connection, it switches off the check of the host's key, no key
+            is known for the host, or its jump hosts lead in a circle.
     """
     checked_name("target", conn_id)
+    connection = _connection(conn_id)
+    extra = connection.extra_dejson
+    return SshTarget(name=conn_id, address=_address(conn_id, connection, ()), placement=_placement(extra))
+
+
+def _connection(conn_id: str) -> Connection:
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
@@ -49,11 +56,12 @@ def ssh_target(conn_id: str) -> SshTarget:
         ) from None
     if not connection.host:
         raise ConfigurationError(f"ssh connection {conn_id!r} names no host; fill in its host")
+    return connection
+
+
+def _address(conn_id: str, connection: Connection, behind: tuple[str, ...]) -> SshAddress:
+    """The address of a connection, over which those in ``behind`` are reached."""
     extra = connection.extra_dejson
-    return SshTarget(name=conn_id, address=_address(conn_id, connection, extra), placement=_placement(extra))
-
-
-def _address(conn_id: str, connection: Connection, extra: Mapping[str, Any]) -> SshAddress:
     host, port = str(connection.host), connection.port or _SSH_PORT
     if extra.get("key_file") and extra.get("private_key"):
         raise ConfigurationError(f"ssh connection {conn_id!r} has key_file and private_key; give one of them")
@@ -66,9 +74,24 @@ def _address(conn_id: str, connection: Connection, extra: Mapping[str, Any]) -> 
         private_key=extra.get("private_key"),
         passphrase=extra.get("private_key_passphrase"),
         password=connection.password,
+        jump=_jump(conn_id, extra, (*behind, conn_id)),
+        proxy_command=str(extra["host_proxy_cmd"]) if extra.get("host_proxy_cmd") else None,
         connect_timeout=_duration(conn_id, extra, "conn_timeout", 10),
         command_timeout=_duration(conn_id, extra, "cmd_timeout", 60),
     )
+
+
+def _jump(conn_id: str, extra: Mapping[str, Any], behind: tuple[str, ...]) -> SshAddress | None:
+    jump_conn_id = str(extra.get("jump_conn_id") or "")
+    if not jump_conn_id:
+        return None
+    if jump_conn_id in behind:
+        raise ConfigurationError(
+            f"ssh connection {conn_id!r}: its jump hosts lead in a circle, "
+            f"{' over '.join((*behind, jump_conn_id))}"
+        )
+    checked_name("target", jump_conn_id)
+    return _address(jump_conn_id, _connection(jump_conn_id), behind)
 
 
 def _placement(extra: Mapping[str, Any]) -> Placement:

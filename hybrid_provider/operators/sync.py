@@ -16,7 +16,6 @@ from hybrid_provider.artifacts.source import ArtifactSource
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import SyncResult, sync
 from hybrid_provider.artifacts.transfer_policy import TransferPolicy
-from hybrid_provider.hooks.aws import aws_access
 from hybrid_provider.hooks.objects import access_for
 from hybrid_provider.names import checked_name
 from hybrid_provider.operators._evidence import run_of
@@ -117,12 +116,7 @@ class ModelArtifactSyncOperator(BaseOperator):
         checked_name("model", self.model_name)
         source = ArtifactSource.read(self.artifact)
         policy = ArtifactPolicy.of(cast("Mapping[str, object] | None", literal("policy", self.policy)))
-        access = access_for(
-            source.uri,
-            aws=lambda: aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config),
-            gcp_conn_id=self.gcp_conn_id,
-            wasb_conn_id=self.wasb_conn_id,
-        )
+        access = access_for(self, source.uri)
         store = ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
         self.log.info("Syncing %s into %s as a release of model %s", source.uri, store.root, self.model_name)
         result = sync(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,9 @@ server.serve_forever()
 """
 
 
+MODEL_UID = 4711
+
+
 @dataclass(frozen=True, kw_only=True)
 class Host:
     """One running host."""
@@ -56,11 +61,12 @@ class Host:
     host_key: str
     base: Path
     pid_file: Path
+    ip: str = "127.0.0.1"
 
     @property
     def address(self) -> SshAddress:
         return SshAddress(
-            host="127.0.0.1",
+            host=self.ip,
             port=self.port,
             user="root",
             host_keys=(self.host_key,),
@@ -119,10 +125,10 @@ def make_key(path: Path) -> str:
     return " ".join(path.with_suffix(".pub").read_text().split()[:2])
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes], ip: str = "127.0.0.1") -> None:
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            socket.create_connection((ip, port), timeout=5).close()
         except ConnectionRefusedError:
             if process.poll() is not None:
                 raise RuntimeError(f"the server on port {port} ended with {process.returncode}") from None
@@ -132,10 +138,10 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def running(command: list[str | Path], port: int, **popen) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **popen)
+def running(command: list[str | Path], port: int, ip: str = "127.0.0.1") -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
-        wait_for_port(port, process)
+        wait_for_port(port, process, ip)
         yield process
     finally:
         process.terminate()
@@ -152,10 +158,13 @@ def service(host: Host) -> Iterator[None]:
 
 
 @contextmanager
-def sshd(folder: Path, name: str, options: str = "") -> Iterator[Host]:
-    """One OpenSSH server on loopback, with keys, configuration and base folder of its own.
+def sshd(
+    folder: Path, name: str, options: str = "", *, within: tuple[str | Path, ...] = (), ip: str = "127.0.0.1"
+) -> Iterator[Host]:
+    """One OpenSSH server, with keys, configuration and base folder of its own.
 
-    ``options`` are lines of sshd_config.
+    ``options`` are lines of sshd_config, the first of a setting holds; ``within`` is a command that starts it,
+    such as ``ip netns exec …``, and ``ip`` is where it then listens.
     """
     program = require_program("sshd", "openssh-server")
     folder.mkdir(parents=True)
@@ -166,9 +175,9 @@ def sshd(folder: Path, name: str, options: str = "") -> Iterator[Host]:
     (folder / "home").mkdir()
     # SetEnv: whatever this machine's user has in a .bashrc is none of the host's.
     (folder / "config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nUsePAM no\nStrictModes no\n"
+        f"{options}\nPort {port}\nListenAddress {ip}\nHostKey {folder}/host\nPidFile none\nUsePAM no\nStrictModes no\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nPasswordAuthentication no\nPermitRootLogin yes\n"
-        f"SetEnv HOME={folder}/home\nSubsystem sftp internal-sftp\n{options}"
+        f"SetEnv HOME={folder}/home\nSubsystem sftp internal-sftp\n"
     )
     host = Host(
         name=name,
@@ -178,10 +187,39 @@ def sshd(folder: Path, name: str, options: str = "") -> Iterator[Host]:
         host_key=host_key,
         base=folder / "models",
         pid_file=folder / "service.pid",
+        ip=ip,
     )
-    command = [program, "-D", "-f", str(folder / "config"), "-E", str(folder / "log")]
-    with running(command, port), service(host):
+    command = [*within, program, "-D", "-f", str(folder / "config"), "-E", str(folder / "log")]
+    with running(command, port, ip), service(host):
         yield host
+
+
+@contextmanager
+def sshd_with_user(folder: Path, name: str, password: str) -> Iterator[Host]:
+    """A host whose user ``model`` has a password, a restricted shell, and nothing but a HOME.
+
+    The user is in no file of this machine: the host has its own, in a mount namespace.
+    """
+    # Where another user may enter, unlike pytest's folders.
+    with tempfile.TemporaryDirectory(prefix="hybrid-") as outside:
+        people = Path(outside)
+        people.chmod(0o755)
+        hashed = subprocess.run(
+            ["openssl", "passwd", "-6", password], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        home = people / "home"
+        home.mkdir()
+        os.chown(home, MODEL_UID, MODEL_UID)
+        for file, line in (
+            ("passwd", f"model:x:{MODEL_UID}:{MODEL_UID}::{home}:/bin/rbash"),
+            ("shadow", f"model:{hashed}:19000::::::"),
+        ):
+            (people / file).write_text(f"{Path('/etc', file).read_text()}{line}\n")
+        mounting = 'mount --bind "$0" /etc/passwd && mount --bind "$1" /etc/shadow && shift && exec "$@"'
+        within = ("unshare", "-m", "sh", "-c", mounting, people / "passwd", people / "shadow")
+        options = f"PasswordAuthentication yes\nSetEnv HOME={home}"
+        with sshd(folder, name, options, within=within) as host:
+            yield replace(host, base=home / "models")
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from hybrid_provider.targets.target import Placement
+from tests.integration.posixtargets import order_of
 from tests.integration.sshhosts import sshd
 from tests.integration.test_rollout import FAST, deploy
-from tests.integration.test_target_posix import order_of
 from tests.releases import make_release
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import pytest
 from hybrid_provider.exceptions import TargetFailed, TargetUnreachable
 from hybrid_provider.targets.shell import shell_text
 from hybrid_provider.targets.target import Placement
-from tests.integration.test_target_posix import deployed, order_of, staged
+from tests.integration.posixtargets import deployed, order_of, staged
 from tests.releases import make_release
 
 PROOF = f"verify_all=\n{shell_text('proof')}"

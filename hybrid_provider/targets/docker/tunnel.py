@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_provider.exceptions import TargetUnreachable
-from hybrid_provider.targets.ssh import connect
+from hybrid_provider.targets.ssh_login import connect
 
 if TYPE_CHECKING:
     import asyncssh
