@@ -130,7 +130,10 @@ class HttpProbe:
 
     def _fault_of(self, response: Response) -> str:
         if response.status != self.expect_status:
-            return f"HTTP {response.status}, expected {self.expect_status}"
+            said = " ".join(response.body.split())
+            return (
+                f"HTTP {response.status}, expected {self.expect_status}{f': {_short(said)}' if said else ''}"
+            )
         for name, expected in self.expect_headers.items():
             found = response.headers.get(name.lower())
             if found != expected:
