@@ -43,7 +43,7 @@ Event = TaskBegins | Says | TaskFails
 
 
 def _entries(lines: Iterable[str]) -> Iterator[str]:
-    """Lines, but what was logged with line breaks in it as one: its logger's name stands behind its last line."""
+    """Lines, but what was logged with line breaks as one: the logger's name stands behind its last line."""
     begun = ""
     for line in lines:
         if begun and _BEGINS.match(line):
@@ -82,8 +82,7 @@ def events(lines: Iterable[str]) -> Iterator[Event]:
         elif found["event"] == _TASK_FAILS:
             failing = ""
         elif speaking:
-            for text in found["event"].splitlines():
-                yield Says(found["level"], text.rstrip())
+            yield from (Says(found["level"], text.rstrip()) for text in found["event"].splitlines())
     if failing is not None:
         yield TaskFails(failing)
 

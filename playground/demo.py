@@ -87,7 +87,7 @@ def main() -> int:
     if not complaints:
         console.print(f"[bold green]✓ All of it held, in {time.monotonic() - began:.0f} s.[/]")
         console.print(
-            "Next: `make up` for the same with Airflow's UI; docs/quickstart.md goes on to your own DAG."
+            "Next: `make up` for the same in Airflow's UI; docs/quickstart.md for a DAG of your own."
         )
     return 1 if complaints else 0
 
