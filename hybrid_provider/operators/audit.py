@@ -86,6 +86,7 @@ class FleetAuditOperator(FleetOperator):
         An :class:`AuditDict`: ``drift`` is a list of ``{host, kind, detail}``.
     """
 
+    reads_events = True
     template_fields: Sequence[str] = (
         *FleetOperator.template_fields,
         "release",
@@ -170,7 +171,7 @@ class FleetAuditOperator(FleetOperator):
         targets = tuple(target for target in self._fleet().targets if target.name in drifted)
         fleet = replace(fleet, targets=targets, policy=repair_policy(fleet.policy))
         state = fleet.state(
-            context, kind="audit", memory=memory, release=release.release_id, digest=release.digest
+            context, kind="audit", memory=memory, release=release.release_id, digests=expected.digests
         )
         probe = RepairProbe(bound(fleet.probe, release), drifted)
 
@@ -191,7 +192,7 @@ class FleetAuditOperator(FleetOperator):
             result = self._moved(repair, state)
         result.raise_unless_succeeded()
         memory.end()
-        state.announce(result.to_dict(), training=None)
+        state.announce(result, training=None)
         return result.to_dict()
 
 
