@@ -51,7 +51,7 @@ test-compose: .venv/.dev  ## Run docker-compose.airflow.yml on a Docker Engine o
 test-faults: .venv/.dev  ## Run 50 of each fault at each step of a sync, and print how they ended (some minutes)
 	HYBRID_FAULT_ROUNDS=50 $(PYTEST) -s tests/integration/test_sync_schedules.py
 
-test-planted: .venv/.dev  ## Plant bugs in a copy of the package; the tests must catch each (AREA=artifacts or rollout)
+test-planted: .venv/.dev  ## Plant bugs in a copy of the package; the tests must catch each (AREA=artifacts, docker or rollout)
 	$(BIN)/python -m tests.planted $(AREA)
 
 FUZZ_RUNS ?= 20000

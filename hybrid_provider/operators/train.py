@@ -16,7 +16,8 @@ from hybrid_provider._task_state import TaskState
 from hybrid_provider.hooks.aws import aws_access
 from hybrid_provider.links.training import TrainingJobLink, TrainingLogLink, publish_links
 from hybrid_provider.names import MAX_NAME_LENGTH
-from hybrid_provider.operators._training_events import announce, count_billed, lineage, mask_secrets
+from hybrid_provider.operators._events import announce
+from hybrid_provider.operators._training_events import count_billed, lineage, mask_secrets
 from hybrid_provider.sites import why_it_stays
 from hybrid_provider.training.arguments import Faults, choice, read_spec
 from hybrid_provider.training.lifecycle import Identity
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import BaseOperatorLink, Context
 
-    from hybrid_provider.operators._training_events import Lineage
+    from hybrid_provider.operators._events import Lineage
     from hybrid_provider.training.lifecycle import Started
     from hybrid_provider.training.result import TrainingDict
     from hybrid_provider.training.spec import TrainingSpec
