@@ -84,6 +84,12 @@ class FleetAuditOperator(FleetOperator):
 
     Returns:
         An :class:`AuditDict`: ``drift`` is a list of ``{host, kind, detail}``.
+
+    Raises:
+        ConfigurationError: Arguments, connections or inventories that cannot be right, or nothing says what
+            to repair with.
+        DriftFound: A target is not as it should be, with ``fail_on_drift``; the message lists each.
+        RolloutError: The repair ended otherwise than well.
     """
 
     reads_events = True

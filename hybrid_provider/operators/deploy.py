@@ -63,7 +63,14 @@ class OnPremDeployOperator(FleetOperator):
             moves.
 
     Returns:
-        A :class:`~hybrid_provider.rollout.result.RolloutDict`.
+        A :class:`~hybrid_provider.rollout.result.RolloutDict`, of which a rollback takes ``only_from`` and an
+        audit ``release`` as it is.
+
+    Raises:
+        ConfigurationError: All that cannot be right in the arguments, connections and inventories at once.
+        ReleaseNotFound: Neither this worker's store nor the cloud has the release.
+        RolloutPostponed: Targets were unreachable or locked, and nothing was switched. Tried again.
+        RolloutError: Any other end; the message lists each target that failed, and what to do.
     """
 
     template_fields: Sequence[str] = (

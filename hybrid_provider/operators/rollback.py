@@ -42,6 +42,11 @@ class OnPremRollbackOperator(FleetOperator):
     Returns:
         A :class:`~hybrid_provider.rollout.result.RolloutDict`, whose ``release_id`` is None: each target has
         its own ``to_release``.
+
+    Raises:
+        ConfigurationError: Arguments, connections or inventories that cannot be right.
+        RolloutPostponed: Targets were unreachable or locked, and nothing was switched. Tried again.
+        RolloutError: Some targets did not go back; the message lists each, and why.
     """
 
     template_fields: Sequence[str] = (*FleetOperator.template_fields, "only_from")
