@@ -50,7 +50,8 @@ class ModelArtifactSyncOperator(BaseOperator):
             ``s3://bucket/path/model.tar.gz``, or a prefix of objects with a ``/`` at its end; also
             ``gs://``, ``az://container/…``, ``abfs://container@account…/…`` and ``file:///…``. Templated.
         store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
-        expected_sha256: Of the object as it is in the cloud; another is refused. Templated.
+        expected_sha256: Of the object's bytes as they are in the cloud, 64 hex digits; another object is
+            refused. None compares with nothing but what the store of objects says itself. Templated.
         policy: From where, in which formats and signed by whom it must be: an
             :class:`~hybrid_provider.artifacts.policy.ArtifactPolicy`, or a mapping of its rules. Templated.
         keep_releases: How many of the newest releases stay after the sync; those that a channel names, that
@@ -66,7 +67,15 @@ class ModelArtifactSyncOperator(BaseOperator):
         wasb_conn_id: For ``az://`` and ``abfs://``, as in Azure's provider, likewise. Templated.
 
     Returns:
-        A :class:`~hybrid_provider.artifacts.release.ReleaseDict`, which the deploy operator takes as it is.
+        A :class:`~hybrid_provider.artifacts.release.ReleaseDict`, which the gate and the deploy operator take
+        as it is: ``release=sync.output``.
+
+    Raises:
+        ConfigurationError: A name, URI, policy or checksum that cannot be right.
+        ArtifactNotFound: Nothing, or an empty object, is at the URI, or it may not be read.
+        ArtifactRefused: The policy, a signature, or what is in the archive.
+        ArtifactUnavailable: The object store. Tried again, and so are ``ArtifactChanged`` and ``StoreError``;
+            the others fail the task at once. In each case the store is as it was.
     """
 
     template_fields: Sequence[str] = (
