@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
 
-from hybrid_provider.exceptions import StoreError
+from hybrid_provider.exceptions import HybridError, StoreError
 from hybrid_provider.rollout.direction import DirectionPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from airflow.sdk import Context
 
@@ -37,6 +38,15 @@ def head_of(store: ReleaseStore) -> Head | None:
     except StoreError as error:
         _log.warning("The event carries no head of the evidence: %s", error)
         return None
+
+
+def training_of(store: ReleaseStore, release: Release) -> Mapping[str, Any] | None:
+    """What trained the release, as its provenance in the store has it."""
+    try:
+        training = store.provenance(release).get("training")
+    except (HybridError, ValueError):
+        return None
+    return training if isinstance(training, Mapping) else None
 
 
 def check_direction(store: ReleaseStore, release: Release, targets: Sequence[Target]) -> None:

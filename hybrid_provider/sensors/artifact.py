@@ -46,8 +46,8 @@ class ModelArtifactSensor(BaseSensorOperator):
             or the newest folder (``model/``). Templated.
         marker: With a prefix or a folder, the name of an object in it that is written last (``_SUCCESS``);
             until it is there, and not older than all others, the artifact is not whole. Templated.
-        aws_conn_id: As in the amazon provider.
-        region_name: As in the amazon provider.
+        aws_conn_id: As in the amazon provider. Templated.
+        region_name: As in the amazon provider. Templated.
         verify: As in the amazon provider.
         botocore_config: As in the amazon provider.
         gcp_conn_id: For ``gs://``, as in the google provider, which need not be installed. Templated.
@@ -59,7 +59,14 @@ class ModelArtifactSensor(BaseSensorOperator):
             task begins on a worker.
 
     Returns:
-        An :class:`~hybrid_provider.artifacts.artifact.ArtifactDict`, or the training's output that was given.
+        An :class:`~hybrid_provider.artifacts.artifact.ArtifactDict`, or the training's output that was given;
+        the sync operator takes either as it is: ``artifact=arrived.output``.
+
+    Raises:
+        AirflowSensorTimeout: Nothing came within ``timeout``, Airflow's own argument in seconds.
+        ConfigurationError: A URI, date or connection that cannot be right.
+        ArtifactNotFound: The objects may not be read. An object store that fails or throttles is no failure:
+            the sensor looks again.
     """
 
     template_fields: Sequence[str] = (
