@@ -11,8 +11,9 @@ free=$(($(stat -f -c '%a * %S' .)))
 rm -rf "$staging"
 mkdir -p "$staging/files" releases manifests || fail "cannot make $PWD/$staging"
 
-# -o: files belong to us and not to whoever owns them on the worker.
-out=$(tar -x -o -f - -C "$staging" 2>&1) ||
+# -o: files belong to us and not to whoever owns them on the worker. GNU tar reads as much as a pipe holds, and takes no
+# other options from our environment; BusyBox's knows neither.
+out=$(TAR_OPTIONS='-b 128' tar -x -o -f - -C "$staging" 2>&1) ||
     fail "the stream did not unpack: $(printf '%s' "$out" | tail -n 3 | tr '\n' ' '); $free bytes were free"
 sum=$(sha256sum <"$staging/manifest")
 [ "${sum%% *}" = "$digest" ] || fail "the stream ended early or was changed on its way: its manifest is not that of $digest"
