@@ -1,7 +1,7 @@
 # Every command of the project; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-browser test-compose test-faults test-planted fuzz bench-wait bench-sync bench-fanout bench-fleet-scale lint format build constraints clean
+.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-browser test-docs test-compose test-faults test-planted fuzz bench-wait bench-sync bench-fanout bench-fleet-scale docs docs-serve lint format build constraints clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -18,13 +18,17 @@ help:  ## List all commands
 	@scripts/setup-venv emulator,examples,playground,dev
 	@touch $@ .venv/.play
 
+.venv/.docs: .venv/.dev
+	@scripts/setup-venv docs
+	@touch $@
+
 demo: .venv/.play  ## Run the main job: train, sync, deploy, a second release, a bad release
 	@$(BIN)/python -m playground.demo
 
 up: .venv/.play  ## Start Airflow's UI with the embedded cloud and hosts, until Ctrl-C
 	@$(BIN)/python -m playground.up --port $(PORT)
 
-test: test-unit test-simulation test-integration test-e2e  ## Run all tests
+test: test-unit test-simulation test-docs test-integration test-e2e  ## Run all tests
 
 test-unit: .venv/.dev  ## Run the unit tests: no network, no Airflow database
 	$(PYTEST) tests/unit
@@ -47,7 +51,7 @@ test-compose: .venv/.dev  ## Run docker-compose.airflow.yml on a Docker Engine o
 test-faults: .venv/.dev  ## Run 50 of each fault at each step of a sync, and print how they ended (some minutes)
 	HYBRID_FAULT_ROUNDS=50 $(PYTEST) -s tests/integration/test_sync_schedules.py
 
-test-planted: .venv/.dev  ## Plant bugs in a copy of the package; the tests must catch each (AREA=artifacts or rollout)
+test-planted: .venv/.dev  ## Plant bugs in a copy of the package; the tests must catch each (AREA=artifacts, docker or rollout)
 	$(BIN)/python -m tests.planted $(AREA)
 
 FUZZ_RUNS ?= 20000
@@ -74,6 +78,16 @@ bench-fanout: .venv/.dev  ## Measure a rollout to 8 hosts beside scp, rsync and 
 bench-fleet-scale: .venv/.dev  ## Measure the rollout engine over 1,000 to 10,000 simulated targets (about a minute)
 	$(BIN)/python -m benchmarks.fleet_scale
 
+docs: .venv/.docs  ## Build the documentation into site/; a link that leads nowhere fails it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+DOCS_PORT ?= 8000
+docs-serve: .venv/.docs  ## Show the documentation on http://127.0.0.1:8000, anew after each change (DOCS_PORT=8000)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict --dev-addr 127.0.0.1:$(DOCS_PORT)
+
+test-docs: .venv/.dev  ## Run every code block of README.md and docs/
+	$(PYTEST) tests/docs
+
 lint: .venv/.dev  ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -92,4 +106,4 @@ constraints: .venv/.dev  ## Pin the newest versions of all dependencies in const
 	    pyproject.toml --output-file constraints.txt
 
 clean:  ## Remove the virtual environment and everything that was built
-	rm -rf .venv .venv-bench .bench .up dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench site .bench .up dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

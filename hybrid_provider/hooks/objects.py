@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook
@@ -17,37 +17,54 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from hybrid_provider.artifacts.clouds import CloudAccess
 from hybrid_provider.artifacts.objects import Location
 from hybrid_provider.exceptions import ConfigurationError
+from hybrid_provider.hooks.aws import aws_access
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from airflow.sdk import Connection
 
     from hybrid_provider.artifacts.reading import Access
-    from hybrid_provider.aws import AwsAccess
 
 
-def access_for(
-    uri: str, *, aws: Callable[[], AwsAccess], gcp_conn_id: str | None, wasb_conn_id: str | None
-) -> Access:
-    """The access to a URI's cloud.
+class ReadsObjects(Protocol):
+    """The arguments of everything that reads objects, alike in the operator, the sensor and the triggers."""
 
-    Args:
-        uri: An artifact's.
-        aws: Opens the ``aws`` connection; called for ``s3://`` alone.
-        gcp_conn_id: A ``google_cloud_platform`` connection; None uses Google's own search for credentials.
-        wasb_conn_id: A ``wasb`` connection; None uses Azure's environment variables.
+    aws_conn_id: str | None
+    region_name: str | None
+    verify: bool | str | None
+    botocore_config: dict[str, Any] | None
+    gcp_conn_id: str | None
+    wasb_conn_id: str | None
+
+
+def connections_of(reader: ReadsObjects) -> dict[str, Any]:
+    """Those arguments by name, for a trigger that is to read the same."""
+    return {
+        "aws_conn_id": reader.aws_conn_id,
+        "region_name": reader.region_name,
+        "verify": reader.verify,
+        "botocore_config": reader.botocore_config,
+        "gcp_conn_id": reader.gcp_conn_id,
+        "wasb_conn_id": reader.wasb_conn_id,
+    }
+
+
+def access_for(reader: ReadsObjects, uri: str) -> Access:
+    """The access to a URI's cloud, by the one of the reader's connections that it needs.
+
+    Without a connection (None) the AWS clients, Google's and Azure's search for credentials on their own.
 
     Raises:
         ConfigurationError: The URI or the connection cannot be right.
     """
     scheme = Location.parse(uri).scheme
     if scheme == "s3":
-        return aws()
+        return aws_access(reader.aws_conn_id, reader.region_name, reader.verify, reader.botocore_config)
     if scheme == "gs":
-        return google_access(gcp_conn_id)
+        return google_access(reader.gcp_conn_id)
     if scheme in {"az", "abfs"}:
-        return azure_access(wasb_conn_id)
+        return azure_access(reader.wasb_conn_id)
     return CloudAccess(cloud="file")
 
 

@@ -84,8 +84,15 @@ class FleetAuditOperator(FleetOperator):
 
     Returns:
         An :class:`AuditDict`: ``drift`` is a list of ``{host, kind, detail}``.
+
+    Raises:
+        ConfigurationError: Arguments, connections or inventories that cannot be right, or nothing says what
+            to repair with.
+        DriftFound: A target is not as it should be, with ``fail_on_drift``; the message lists each.
+        RolloutError: The repair ended otherwise than well.
     """
 
+    reads_events = True
     template_fields: Sequence[str] = (
         *FleetOperator.template_fields,
         "release",
@@ -170,7 +177,7 @@ class FleetAuditOperator(FleetOperator):
         targets = tuple(target for target in self._fleet().targets if target.name in drifted)
         fleet = replace(fleet, targets=targets, policy=repair_policy(fleet.policy))
         state = fleet.state(
-            context, kind="audit", memory=memory, release=release.release_id, digest=release.digest
+            context, kind="audit", memory=memory, release=release.release_id, digests=expected.digests
         )
         probe = RepairProbe(bound(fleet.probe, release), drifted)
 
@@ -191,7 +198,7 @@ class FleetAuditOperator(FleetOperator):
             result = self._moved(repair, state)
         result.raise_unless_succeeded()
         memory.end()
-        state.announce(result.to_dict(), training=None)
+        state.announce(result, training=None)
         return result.to_dict()
 
 

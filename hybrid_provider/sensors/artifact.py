@@ -16,8 +16,7 @@ from hybrid_provider.artifacts.arrival import Awaited, date_of
 from hybrid_provider.artifacts.artifact import Artifact, ArtifactDict
 from hybrid_provider.artifacts.source import ArtifactSource
 from hybrid_provider.exceptions import ArtifactUnavailable
-from hybrid_provider.hooks.aws import aws_access
-from hybrid_provider.hooks.objects import access_for
+from hybrid_provider.hooks.objects import access_for, connections_of
 from hybrid_provider.sites import why_it_stays
 from hybrid_provider.triggers.artifact import ModelArtifactTrigger
 
@@ -60,7 +59,14 @@ class ModelArtifactSensor(BaseSensorOperator):
             task begins on a worker.
 
     Returns:
-        An :class:`~hybrid_provider.artifacts.artifact.ArtifactDict`, or the training's output that was given.
+        An :class:`~hybrid_provider.artifacts.artifact.ArtifactDict`, or the training's output that was given;
+        the sync operator takes either as it is: ``artifact=arrived.output``.
+
+    Raises:
+        AirflowSensorTimeout: Nothing came within ``timeout``, Airflow's own argument in seconds.
+        ConfigurationError: A URI, date or connection that cannot be right.
+        ArtifactNotFound: The objects may not be read. An object store that fails or throttles is no failure:
+            the sensor looks again.
     """
 
     template_fields: Sequence[str] = (
@@ -186,12 +192,7 @@ class ModelArtifactSensor(BaseSensorOperator):
         )
 
     def _access(self, uri: str) -> Access:
-        return access_for(
-            uri,
-            aws=lambda: aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config),
-            gcp_conn_id=self.gcp_conn_id,
-            wasb_conn_id=self.wasb_conn_id,
-        )
+        return access_for(self, uri)
 
     def _trigger(self) -> ModelArtifactTrigger:
         awaited = self._awaited()
@@ -209,12 +210,7 @@ class ModelArtifactSensor(BaseSensorOperator):
             "newest": self.newest,
             "marker": self.marker,
             "poke_interval": self.poke_interval,
-            "aws_conn_id": self.aws_conn_id,
-            "region_name": self.region_name,
-            "verify": self.verify,
-            "botocore_config": self.botocore_config,
-            "gcp_conn_id": self.gcp_conn_id,
-            "wasb_conn_id": self.wasb_conn_id,
+            **connections_of(self),
         }
 
     def _handed_on(self, seen: ArtifactDict) -> Mapping[str, object]:

@@ -11,8 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from hybrid_provider.artifacts.arrival import Awaited, date_of
 from hybrid_provider.artifacts.artifact import Artifact, ArtifactDict
 from hybrid_provider.exceptions import ArtifactUnavailable, HybridError
-from hybrid_provider.hooks.aws import aws_access
-from hybrid_provider.hooks.objects import access_for
+from hybrid_provider.hooks.objects import access_for, connections_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -85,12 +84,7 @@ class ModelArtifactTrigger(BaseTrigger):
             "newest": self.newest,
             "marker": self.marker,
             "poke_interval": self.poke_interval,
-            "aws_conn_id": self.aws_conn_id,
-            "region_name": self.region_name,
-            "verify": self.verify,
-            "botocore_config": self.botocore_config,
-            "gcp_conn_id": self.gcp_conn_id,
-            "wasb_conn_id": self.wasb_conn_id,
+            **connections_of(self),
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -124,12 +118,7 @@ class ModelArtifactTrigger(BaseTrigger):
             return None
 
     def _access(self) -> Access:
-        return access_for(
-            self.uri,
-            aws=lambda: aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config),
-            gcp_conn_id=self.gcp_conn_id,
-            wasb_conn_id=self.wasb_conn_id,
-        )
+        return access_for(self, self.uri)
 
     def _awaited(self) -> Awaited:
         return Awaited(

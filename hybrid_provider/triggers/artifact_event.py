@@ -12,8 +12,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from hybrid_provider.artifacts.arrival import Arrivals, Awaited
 from hybrid_provider.exceptions import HybridError
-from hybrid_provider.hooks.aws import aws_access
-from hybrid_provider.hooks.objects import access_for
+from hybrid_provider.hooks.objects import access_for, connections_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -92,12 +91,7 @@ class ModelArtifactEventTrigger(BaseEventTrigger):
             "newest": self.newest,
             "marker": self.marker,
             "poke_interval": self.poke_interval,
-            "aws_conn_id": self.aws_conn_id,
-            "region_name": self.region_name,
-            "verify": self.verify,
-            "botocore_config": self.botocore_config,
-            "gcp_conn_id": self.gcp_conn_id,
-            "wasb_conn_id": self.wasb_conn_id,
+            **connections_of(self),
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -129,12 +123,7 @@ class ModelArtifactEventTrigger(BaseEventTrigger):
 
     def _artifacts(self) -> Sequence[Artifact]:
         # Opened at each look: a watch lives for months, and its connection may be corrected meanwhile.
-        access = access_for(
-            self.uri,
-            aws=lambda: aws_access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config),
-            gcp_conn_id=self.gcp_conn_id,
-            wasb_conn_id=self.wasb_conn_id,
-        )
+        access = access_for(self, self.uri)
         awaited = Awaited(uri=self.uri, newest=self.newest, marker=self.marker)
         if self.newest is not None:
             return awaited.all(access)

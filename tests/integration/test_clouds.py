@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -255,7 +256,7 @@ def test_a_connection_gives_the_access(cloud: Cloud, store, monkeypatch):
         monkeypatch.setenv(name, value)
     cloud.put("connection/model.bin", b"content")
     uri = cloud.uri("connection/model.bin")
-    access = access_for(uri, aws=None, gcp_conn_id=None, wasb_conn_id="wasb_default")
+    access = access_for(SimpleNamespace(gcp_conn_id=None, wasb_conn_id="wasb_default"), uri)
     assert files_of(sync(access, uri, "digits", store).release.path) == {"model.bin": b"content"}
 
 

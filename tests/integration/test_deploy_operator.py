@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from datetime import UTC, datetime
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -14,7 +13,7 @@ from hybrid_provider.exceptions import RolloutPostponed, StoreError
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from tests.integration.airflow_task import task_context
 from tests.integration.sshhosts import sshd
-from tests.releases import make_release
+from tests.releases import stored_release
 from tests.servers import free_port
 
 FAST = {
@@ -61,17 +60,7 @@ def connections(hosts, monkeypatch):
 
 def synced(tmp_path, files, minute=0):
     """A release in a store, as the sync operator returns it."""
-    made = make_release(tmp_path / "made", files, minute)
-    store = ReleaseStore(tmp_path / "store")
-    with store.locked("digits"):
-        release = store.add(
-            "digits",
-            made.path,
-            made.manifest,
-            created=datetime(2026, 11, 23, 18, minute, tzinfo=UTC),
-            artifact=None,
-            provenance={},
-        )
+    release = stored_release(tmp_path / "made", tmp_path / "store", files, minute)
     return release.to_dict(seconds=0.1, reused_bytes=0)
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import sys
 
-from tests.planted import artifacts, rollout
+from tests.planted import artifacts, docker, rollout
 
-AREAS = {"artifacts": artifacts.BUGS, "rollout": rollout.BUGS}
+AREAS = {"artifacts": artifacts.BUGS, "docker": docker.BUGS, "rollout": rollout.BUGS}
 # Enough of them for each bug of the engine, and not for all steps of both machines; see test_rollout_schedules.
 SCHEDULES = "500"
 

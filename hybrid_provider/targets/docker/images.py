@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from hybrid_provider.exceptions import TargetFailed
+from hybrid_provider.exceptions import TargetFailed, TargetRefused
 from hybrid_provider.targets.docker.engine import EngineRefused
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ async def find(engine: Engine, image: str, machine: str, login: RegistryLogin | 
             "GET", f"/distribution/{quote(image, safe='')}/json", headers=_credentials(login)
         ):
             return Found()
-    except TargetFailed as error:
+    # A registry that wants another password looks as an engine does that refuses us.
+    except (TargetFailed, TargetRefused) as error:
         return Found(
             fault=f"image {image} is not on the engine and cannot be pulled ({error.reason}); load it there, "
             "or correct its name or the registry's credentials"

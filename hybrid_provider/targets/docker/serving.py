@@ -90,6 +90,9 @@ class Serving:
         address: Of the host that the port is opened on; empty is all of them.
         container_port: Where the image listens; None is the layout's.
         folder: Where the release is mounted, read-only; None is the layout's.
+        bind_from: A folder of the engine's host, such as ``/srv/models``, into which a target over SSH or on
+            the machine itself brings the same releases; they are verified and mounted from there, and no
+            byte travels. None brings each into a volume of its own.
         ready_path: What the router asks a new container before it gives it requests; None is the layout's,
             and empty asks for a connection only.
         router_image: For ``blue_green``: an image with HAProxy 2.4 or newer on its PATH.
@@ -114,6 +117,7 @@ class Serving:
     address: str = ""
     container_port: int | None = None
     folder: str | None = None
+    bind_from: str | None = None
     ready_path: str | None = None
     router_image: str | None = None
     command: tuple[str, ...] | None = None
@@ -156,6 +160,10 @@ class Serving:
         if self.layout is Layout.TENSORFLOW_SERVING:
             return f"{self.folder or '/models'}/{model}/{version_of(release_id)}"
         return self.folder or _FOLDERS[self.layout]
+
+    def brought_to(self, model: str, release_id: str) -> str | None:
+        """The folder of the engine's host that another target brings a release into; None brings it here."""
+        return f"{self.bind_from}/{model}/releases/{release_id}" if self.bind_from else None
 
     def asked_for_readiness(self, model: str) -> str:
         """The path of the router's check; empty where a connection is enough."""
@@ -218,8 +226,10 @@ def _name_faults(serving: Serving) -> list[str]:
         faults.append(f"layout {serving.layout!r}: give one of {', '.join(Layout)}")
     if serving.strategy not in set(Strategy):
         faults.append(f"strategy {serving.strategy!r}: give one of {', '.join(Strategy)}")
-    if serving.folder is not None and (not _FOLDER.fullmatch(serving.folder) or ".." in serving.folder):
-        faults.append(f"folder {serving.folder!r}: give an absolute path such as /opt/ml/model")
+    for name, example in (("folder", "/opt/ml/model"), ("bind_from", "/srv/models")):
+        folder = getattr(serving, name)
+        if folder is not None and (not _FOLDER.fullmatch(folder) or ".." in folder):
+            faults.append(f"{name} {folder!r}: give an absolute path such as {example}")
     if serving.ready_path and not _PATH.fullmatch(serving.ready_path):
         faults.append(f"ready_path {serving.ready_path!r}: it begins with '/', without spaces and quotes")
     if not _ADDRESS.fullmatch(serving.address):

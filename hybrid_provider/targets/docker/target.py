@@ -14,8 +14,10 @@ from hybrid_provider.targets.docker.activation import Activations
 from hybrid_provider.targets.docker.address import EngineAddress
 from hybrid_provider.targets.docker.container import spec_of
 from hybrid_provider.targets.docker.engine import Engine
+from hybrid_provider.targets.docker.guard import Guard
 from hybrid_provider.targets.docker.holdings import Role, labels_of, name_of
 from hybrid_provider.targets.docker.images import pull
+from hybrid_provider.targets.docker.serving import Strategy
 from hybrid_provider.targets.docker.survey import holdings_of, survey
 from hybrid_provider.targets.docker.switching import way_of
 from hybrid_provider.targets.docker.tidying import prune, sweep
@@ -41,6 +43,7 @@ class OpenedDockerTarget:
         self._placement = placement
         self._lease: Lease | None = None
         self._activations: Activations | None = None
+        self._guard: Guard | None = None
         self._model = ""
 
     @property
@@ -96,10 +99,12 @@ class OpenedDockerTarget:
         holdings = await self._holdings(model)
         if holdings.releases.get(release.release_id) == release.digest:
             where = (self._engine, model, release.release_id, release.digest)
-            if not order.verify_all or not await changed_files(*where, progress):
+            # A folder of the host's is somebody else's to change and to prune.
+            trusted = not order.verify_all and self._serving.bind_from is None
+            if trusted or not await changed_files(*where, progress):
                 return Staged()
-        await bring(self._engine, release, progress)
-        return Staged(bytes_sent=release.manifest.size_bytes)
+        bound = self._serving.brought_to(model, release.release_id)
+        return Staged(bytes_sent=await bring(self._engine, release, progress, bound=bound))
 
     async def drain(self, order: Order) -> None:
         """Nothing: a container that gives way is drained behind the router, or has its grace to end."""
@@ -110,7 +115,11 @@ class OpenedDockerTarget:
         Raises:
             TargetFailed: It is not live; the one before is.
         """
-        await (await self._ours(order)).begin(release_id)
+        activations = await self._ours(order)
+        if self._serving.strategy is Strategy.RECREATE and self._lease is not None:
+            self._unguarded()
+            self._guard = Guard.beside(self._target, order, self._lease.volume)
+        await activations.begin(release_id)
 
     async def commit(self, order: Order) -> None:
         """Keep what was activated.
@@ -120,6 +129,7 @@ class OpenedDockerTarget:
             TargetUnreachable: It is not known whether it has.
         """
         await (await self._ours(order)).commit()
+        self._unguarded()
 
     async def revert(self, order: Order) -> bool:
         """Go back to what was live before :meth:`activate`; returns when that is so.
@@ -129,9 +139,11 @@ class OpenedDockerTarget:
 
         Raises:
             TargetFailed: It could not go back.
-            TargetUnreachable: Nobody can ask; behind a router it goes back by itself at its deadline.
+            TargetUnreachable: Nobody can ask; it goes back by itself at its deadline.
         """
-        return await (await self._ours(order)).revert()
+        undone = await (await self._ours(order)).revert()
+        self._unguarded()
+        return undone
 
     async def finish(self, order: Order) -> None:
         """Give the lease back and remove releases past ``keep_releases``."""
@@ -147,6 +159,7 @@ class OpenedDockerTarget:
                 await way_of(self._engine, self._serving, order.model).clear()
             await self._engine.remove(f"/volumes/{self._lease.volume}")
             self._lease = None
+        self._unguarded()
 
     async def run(self, command: str, limit: timedelta) -> Finished:
         """Run shell text in the container that serves, by the ``sh`` of its image.
@@ -198,6 +211,11 @@ class OpenedDockerTarget:
     async def close(self) -> None:
         """Close the connections."""
         await self._engine.close()
+
+    def _unguarded(self) -> None:
+        if self._guard is not None:
+            self._guard.dismiss()
+            self._guard = None
 
     async def _holdings(self, model: str) -> Holdings:
         return await holdings_of(self._engine, model)

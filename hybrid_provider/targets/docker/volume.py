@@ -9,19 +9,20 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from hybrid_provider.artifacts.manifest import Manifest
 from hybrid_provider.exceptions import ArtifactRefused, TargetFailed
 from hybrid_provider.targets.docker.container import FILES_FOLDER, STAGE_FOLDER, loader_body
+from hybrid_provider.targets.docker.engine import EngineRefused
 from hybrid_provider.targets.docker.holdings import Role, labels_of, name_of
 from hybrid_provider.targets.docker.images import carrier
 from hybrid_provider.targets.docker.untar import hashed_files
 from hybrid_provider.targets.tarstream import parts_of, tar_stream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from hybrid_provider.artifacts.manifest import ManifestFile
     from hybrid_provider.artifacts.release import Release
@@ -31,11 +32,22 @@ MANIFEST: Final = "manifest"
 _NAMED: Final = 3
 
 
-async def bring(engine: Engine, release: Release, progress: Callable[[int], None]) -> None:
+async def bring(
+    engine: Engine, release: Release, progress: Callable[[int], None], *, bound: str | None = None
+) -> int:
     """Make a release's volume, fill it, read every byte back, and only then its proof.
 
+    Args:
+        engine: The engine.
+        release: The release.
+        progress: Told of bytes that were sent or read.
+        bound: A folder of the engine's host that has the files already: the volume is that folder.
+
+    Returns:
+        How many bytes were sent.
+
     Raises:
-        TargetFailed: It did not arrive whole; nothing of it is left, or no proof.
+        TargetFailed: It did not arrive whole, or is not whole there; nothing of it is left, or no proof.
     """
     model, release_id = release.model, release.release_id
     files, proof = name_of(model, Role.RELEASE, release_id), name_of(model, Role.PROOF, release_id)
@@ -43,14 +55,32 @@ async def bring(engine: Engine, release: Release, progress: Callable[[int], None
     # One that is in use keeps its name, and is filled anew.
     await engine.remove(f"/volumes/{files}")
     named = {"release": release_id, "digest": release.digest}
-    await make_volume(engine, files, labels_of(model, Role.RELEASE, **named))
-    async with loader(engine, model, {FILES_FOLDER: files}) as container:
-        await _send(engine, container, release, progress)
-        await _prove(engine, container, release, progress)
+    await make_volume(engine, files, labels_of(model, Role.RELEASE, **named), bound=bound)
+    async with loader(engine, model, {FILES_FOLDER: files}, read_only=bound is not None) as container:
+        if bound is None:
+            await _send(engine, container, release, progress)
+        with _explained(engine, release_id, bound):
+            await _prove(engine, container, release, progress)
     await make_volume(engine, proof, labels_of(model, Role.PROOF, **named))
     async with loader(engine, model, {f"{STAGE_FOLDER}/{Role.PROOF}": proof}) as container:
         text = release.manifest.text().encode()
         await put(engine, container, f"{STAGE_FOLDER}/{Role.PROOF}", {MANIFEST: text})
+    return release.manifest.size_bytes if bound is None else 0
+
+
+@contextmanager
+def _explained(engine: Engine, release_id: str, bound: str | None) -> Iterator[None]:
+    """Say of a folder that cannot be mounted, or has other files, who should have brought it."""
+    try:
+        yield
+    except TargetFailed as failure:
+        if bound is None:
+            raise
+        raise TargetFailed(
+            engine.name,
+            f"release {release_id} is not, whole, in {bound} on the engine's host ({failure.reason}); deploy "
+            "it to that host first, or leave bind_from out",
+        ) from None
 
 
 async def changed_files(
@@ -65,7 +95,7 @@ async def changed_files(
     async with loader(engine, model, mounts, read_only=True) as container:
         try:
             files = await read_back(engine, container, FILES_FOLDER, progress)
-        except ArtifactRefused as error:
+        except (ArtifactRefused, EngineRefused) as error:
             return (str(error),)
         text = await _manifest_text(engine, container, f"{proof_folder}/{MANIFEST}")
     if hashlib.sha256(text).hexdigest() != digest:
@@ -93,9 +123,17 @@ async def loader(
         await engine.remove(f"/containers/{container}", {"force": "1"})
 
 
-async def make_volume(engine: Engine, name: str, labels: dict[str, str]) -> dict[str, str]:
-    """Make a volume, or find that it is there already; the labels that it has."""
-    await engine.ask("POST", "/volumes/create", {"Name": name, "Labels": labels})
+async def make_volume(
+    engine: Engine, name: str, labels: dict[str, str], *, bound: str | None = None
+) -> dict[str, str]:
+    """Make a volume, or find that it is there already; the labels that it has.
+
+    One that is ``bound`` is a folder of the engine's host; removing it leaves the folder as it is.
+    """
+    body: dict[str, object] = {"Name": name, "Labels": labels}
+    if bound is not None:
+        body["DriverOpts"] = {"type": "none", "o": "bind", "device": bound}
+    await engine.ask("POST", "/volumes/create", body)
     made = await engine.ask("GET", f"/volumes/{name}")
     return dict(made.get("Labels") or {})
 

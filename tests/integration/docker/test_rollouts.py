@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import itertools
 import json
 import pickle
 import subprocess
@@ -20,23 +20,15 @@ from hybrid_provider.rollout.probe import HttpProbe
 from hybrid_provider.targets.docker import DockerTarget, Serving, Strategy
 from hybrid_provider.targets.target import Placement
 from tests.images import ROUTER, SERVER
-from tests.integration.docker_load import load
+from tests.integration.docker.load import load
+from tests.integration.docker.targets import deploy, opened, order_of
 from tests.integration.test_rollout import FAST
-from tests.integration.test_target_docker import deploy, opened, order_of
 from tests.releases import make_release
 from tests.servers import free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 POLICY = {**FAST, "bake_time": 0.2, "min_healthy_time": 0.1, "drain": 5}
 DRAIN = timedelta(seconds=10)
-numbers = itertools.count(1)
-
-
-@pytest.fixture
-def model(docker):
-    name = f"rolled-{next(numbers)}"
-    yield name
-    docker.clear(name)
 
 
 @pytest.fixture(params=list(Strategy))
@@ -54,13 +46,6 @@ def target(docker, request):
         ),
         placement=Placement(probe_url=f"http://127.0.0.1:{port}/ping"),
     )
-
-
-@pytest.fixture
-def releases(tmp_path, model):
-    return [
-        make_release(tmp_path / "store", {"answer": b"%d" % minute}, minute, model) for minute in range(3)
-    ]
 
 
 async def roll_out(target, release, rollout_id, **settings):
@@ -81,7 +66,7 @@ def facts(docker, model):
 @pytest.mark.parametrize("target", [Strategy.BLUE_GREEN], indirect=True)
 async def test_no_request_fails_while_releases_change_under_load(target, releases):
     """Connections are kept, requests of 5 s are under way at each switch, and no client asks twice."""
-    first, second, third = (release.release_id for release in releases)
+    first, second, third = (release.release_id for release in releases[:3])
     await deploy(target, releases[0])
     forth = order_of(releases[1], "r-2", drain=DRAIN)
     bad = order_of(releases[2], "r-3", drain=DRAIN)
@@ -114,7 +99,7 @@ async def test_a_bad_release_gives_way_to_the_one_before(target, releases, tmp_p
     assert result.targets[0].from_release == releases[0].release_id
 
     broken = make_release(tmp_path / "store", {"broken": b"1"}, 9, model)
-    result = await roll_out(target, broken, "r-9", healthy_deadline=4)
+    result = await roll_out(target, broken, "r-9", healthy_deadline=2.5)
     # Behind a router it is found before it gets a request, so nothing had to go back.
     assert str(result.targets[0].state) in {"REVERTED", "FAILED_NO_CHANGE"}
     assert served(target) == releases[1].release_id
@@ -123,7 +108,7 @@ async def test_a_bad_release_gives_way_to_the_one_before(target, releases, tmp_p
     assert (str(again.state), str(again.targets[0].state)) == ("SUCCEEDED", "ALREADY_CURRENT")
 
 
-def killed_at(state, release, target, rollout_id):
+def killed_at(state, release, target, rollout_id, **settings):
     """Deploy in a process of its own, and kill it as it enters ``state``."""
     order = {
         "model": release.model,
@@ -131,7 +116,13 @@ def killed_at(state, release, target, rollout_id):
         "manifest": release.manifest.text(),
         "path": str(release.path),
         "rollout": rollout_id,
-        "policy": {**POLICY, "healthy_deadline": 200, "progress_deadline": 300, "min_healthy_time": 1},
+        "policy": {
+            **POLICY,
+            "healthy_deadline": 200,
+            "progress_deadline": 300,
+            "min_healthy_time": 1,
+            **settings,
+        },
         "specs": base64.b64encode(pickle.dumps([target])).decode(),
     }
     command = [sys.executable, "-m", "tests.integration.deploying_worker", json.dumps(order)]
@@ -169,3 +160,31 @@ async def test_the_retry_of_a_killed_deploy_continues_and_leaves_nothing_behind(
     roles = [name.split("..")[2] for name in docker.names("container", model)]
     assert roles.count("serving") == 2
     assert "loader" not in roles
+
+
+@pytest.mark.parametrize("target", [Strategy.RECREATE], indirect=True)
+async def test_a_dead_worker_s_release_gives_way_at_its_deadline_though_no_retry_comes(
+    target, releases, model
+):
+    await deploy(target, releases[0])
+    killed_at("PROBING", releases[1], target, "r-2", healthy_deadline=4)
+    async with opened(target) as each, asyncio.timeout(60):
+        while True:
+            found = await each.inspect(model)
+            if found.holder is None and found.release == releases[0].release_id:
+                break
+            await asyncio.sleep(0.2)
+    assert served(target) == releases[0].release_id
+    assert found.committed == releases[0].release_id
+
+
+@pytest.mark.parametrize("target", [Strategy.BLUE_GREEN], indirect=True)
+async def test_the_load_notices_a_container_that_ends_under_its_requests(target, releases, model, docker):
+    """What proves that no request fails can see one that does."""
+    await deploy(target, releases[0])
+    (container,) = [name for name in docker.names("container", model) if "..serving.." in name]
+    async with load(target.serving.port, quick=0, slow=2, seconds=5) as clients:
+        await clients.slow_ones(2)
+        docker.engine.docker("kill", "--signal", "TERM", container)
+        await clients.answered_by("nobody, as this returns at the first failure")
+    assert clients.failed

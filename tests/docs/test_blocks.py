@@ -1,0 +1,168 @@
+"""Every code block of README.md and of each page, run in its order: shell by a shell, Python by Python, DAGs as DAGs.
+
+The blocks of a page share one folder, the shell's variables and Python's names, as a reader's do. Python goes on
+from the README's DAG, so that a page may speak of `train` and `sync`.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import yaml
+from airflow.cli.cli_parser import get_parser
+from airflow.sdk import DAG
+
+from hybrid_provider.artifacts.__main__ import main as artifacts
+from hybrid_provider.artifacts.store import ReleaseStore
+from hybrid_provider.hooks.docker_engine import docker_target
+from hybrid_provider.hooks.ssh import ssh_target
+from hybrid_provider.rollout.__main__ import main as rollout
+from tests.docs.commands import ASKED
+from tests.docs.pages import PAGES, blocks_of
+from tests.integration.airflow_task import task_context
+
+RUN = [page for page in PAGES if any(block.no_run is None for block in blocks_of(page))]
+QUICK = "{bake_time: 0, min_healthy_time: 0.1, probe_interval: 0.05}"
+
+
+class Reader:
+    """Somebody who types in a page's blocks."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.environment = environment
+        self.names: dict[str, Any] = {}
+
+    def run(self, language: str, code: str) -> None:
+        # What a page calls by the absolute path of a real site is in the reader's folder.
+        here = code.replace("/srv/models", str(self.folder / "srv")).replace(
+            "/etc/airflow", str(self.folder / "etc")
+        )
+        getattr(self, language)(here)
+
+    def sh(self, code: str) -> None:
+        """Run it; what it exported stays."""
+        script = f"{code}\nenv -0 > .environment\n"
+        done = subprocess.run(
+            ["sh", "-ec", script],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+        pairs = (self.folder / ".environment").read_text().split("\0")
+        self.environment = dict(pair.split("=", 1) for pair in pairs if pair)
+        for arguments in asked_of_airflow():
+            connect(arguments)
+
+    def python(self, code: str) -> None:
+        self.names["__file__"] = str(self.folder / "dag.py")
+        exec(code, self.names)  # noqa: S102 - the page's own text
+        for dag in [value for value in self.names.values() if isinstance(value, DAG)]:
+            dag.check_cycle()
+            assert dag.tasks, f"{dag.dag_id} has no tasks"
+
+    def yaml(self, code: str) -> None:
+        assert yaml.safe_load(code)
+
+    def json(self, code: str) -> None:
+        assert json.loads(code)
+
+    def ini(self, code: str) -> None:
+        settings = configparser.ConfigParser()
+        settings.read_string(code)
+        assert settings.sections()
+
+    def text(self, code: str) -> None:
+        """Output, or a picture."""
+
+
+def asked_of_airflow():
+    """The arguments of each `airflow` command since the last look."""
+    if not (asked := Path(ASKED)).exists():
+        return []
+    lines = asked.read_text().splitlines()
+    asked.unlink()
+    return map(json.loads, lines)
+
+
+def connect(arguments):
+    """Read `airflow connections add` as Airflow does, and what it adds as a target."""
+    given = get_parser().parse_args(arguments)
+    assert arguments[:2] == ["connections", "add"]
+    connection = {"conn_type": given.conn_type, "host": given.conn_host, "login": given.conn_login}
+    extra = json.loads(given.conn_extra)
+    os.environ[f"AIRFLOW_CONN_{given.conn_id.upper()}"] = json.dumps({**connection, "extra": extra})
+    if given.conn_type == "ssh":
+        assert ssh_target(given.conn_id).address.host_keys
+    elif given.conn_type == "docker_engine":
+        assert docker_target(given.conn_id, {"image": "server:1"}).serving
+    else:
+        assert extra["service_config"]["sagemaker"].keys() == {"role", "output_path"}
+
+
+@pytest.fixture
+def reader(stand, tmp_path, monkeypatch):
+    """In a folder with a training script, an inventory, and a store with two releases, the older one live."""
+    environment = stand.environment | {"AIRFLOW__HYBRID__STORE_ROOT": str(tmp_path / "srv")}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    for file in ("train.py", "digits/train.py", "model/config.json"):
+        Path(file).parent.mkdir(exist_ok=True)
+        Path(file).write_text('{"classes": 10}' if file.endswith(".json") else "print('accuracy=0.9;')")
+    Path("hosts.yml").write_text(stand.inventory())
+    Path("etc").mkdir()
+    reader = Reader(tmp_path, environment)
+    (dag,) = [block.code for block in blocks_of(Path("README.md")) if block.language == "python"]
+    # A page brings the deploy that it is about.
+    reader.python(dag.partition("    OnPremDeployOperator(")[0])
+    with patch.dict(os.environ):
+        yield reader
+
+
+@pytest.fixture
+def fleet(reader, stand):
+    """A release that is live, and a newer one in the store."""
+    for day in ("2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z"):
+        Path("model/config.json").write_text(json.dumps({"day": day}))
+        assert artifacts(["import", "model", "--model", "digits", "--created", day]) == 0
+        if day.startswith("2026-11-01"):
+            assert rollout(["deploy", "--inventory", "hosts.yml", "--policy", QUICK]) == 0
+    return stand.hosts
+
+
+@pytest.mark.parametrize("page", RUN, ids=str)
+def test_the_blocks_of_a_page_work_in_their_order(page, reader, request):
+    blocks = [block for block in blocks_of(page) if block.no_run is None]
+    if any(
+        "hybrid_provider.rollout" in block.code or "hybrid_provider.evidence" in block.code
+        for block in blocks
+    ):
+        request.getfixturevalue("fleet")
+    for block in blocks:
+        try:
+            reader.run(block.language, block.code)
+        except Exception as error:
+            error.add_note(f"{page}:{block.line}\n{block.code}")
+            raise
+    AFTERWARDS.get(str(page), lambda _: None)(reader)
+
+
+def the_sync_and_the_store_hold_what_they_promise(reader):
+    reader.names["sync"].execute(task_context())
+    store = ReleaseStore(reader.folder / "store")
+    assert len(store.releases("digits")) == 3
+    assert all(store.verify(release) == () for release in store.releases("digits"))
+
+
+AFTERWARDS = {"docs/artifacts.md": the_sync_and_the_store_hold_what_they_promise}

@@ -1,0 +1,54 @@
+"""What becomes of a fleet in its life, without the training before it; releases come from the store by their ids."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from airflow.sdk import DAG, Param, chain
+
+from hybrid_provider.operators.audit import FleetAuditOperator
+from hybrid_provider.operators.deploy import OnPremDeployOperator
+from hybrid_provider.operators.rollback import OnPremRollbackOperator
+
+HOSTS = ["edge_01", "edge_02"]
+POLICY = {"bake_time": 0, "min_healthy_time": 0, "healthy_deadline": 60, "drain": 0}
+FLEET = {"model_name": "digits", "targets": HOSTS, "policy": POLICY}
+SETTINGS = {
+    "start_date": datetime(2026, 1, 1),
+    "catchup": False,
+    "params": {"release": Param("latest", type="string"), "policy": Param({}, type="object")},
+    "render_template_as_native_obj": True,
+}
+
+with DAG("fleet_mapped", schedule=None, **SETTINGS):
+    OnPremDeployOperator.partial(
+        task_id="deploy", model_name="digits", release="{{ params.release }}", policy=POLICY
+    ).expand(targets=[[host] for host in HOSTS])
+
+with DAG("fleet_life", schedule=None, **SETTINGS):
+    chain(
+        OnPremDeployOperator(
+            task_id="deploy",
+            release="{{ params.release }}",
+            deferrable=True,
+            **{**FLEET, "policy": {**POLICY, "bake_time": 3}},
+        ),
+        FleetAuditOperator(task_id="look", rehash=True, **FLEET),
+        OnPremRollbackOperator(task_id="back", **FLEET),
+        FleetAuditOperator(task_id="look_again", **FLEET),
+    )
+
+with DAG("fleet_canary", schedule=None, **SETTINGS):
+    canary = OnPremDeployOperator(
+        task_id="canary", release="{{ params.release }}", stop_after="canary", **FLEET
+    )
+    OnPremRollbackOperator(task_id="back", only_from=canary.output, **FLEET)
+
+with DAG("fleet_killed", schedule=None, **SETTINGS):
+    OnPremDeployOperator(
+        task_id="deploy",
+        model_name="digits",
+        targets=HOSTS,
+        release="{{ params.release }}",
+        policy="{{ params.policy }}",
+    )

@@ -1,0 +1,38 @@
+"""The documentation as a whole: what is in it, and that a test runs it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.docs.pages import BLOCK, LANGUAGES, PAGES, ROOT, blocks_of
+
+BLOCKS = [(page, block) for page in PAGES for block in blocks_of(page)]
+
+
+def test_at_most_five_blocks_are_not_run_and_each_says_why():
+    reasons = {(block.no_run, block.code) for _, block in BLOCKS if block.no_run is not None}
+
+    assert len(reasons) <= 5
+    assert all(len(reason) > 10 for reason, _ in reasons)
+
+
+def test_every_block_says_what_it_is_in():
+    assert {
+        (str(page), block.line, block.language) for page, block in BLOCKS if block.language not in LANGUAGES
+    } == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_no_fence_of_a_page_is_overlooked(page):
+    text = (ROOT / page).read_text()
+
+    assert 2 * len(BLOCK.findall(text)) == len(re.findall(r"^\s*```", text, flags=re.MULTILINE))
+
+
+def test_what_the_site_shows_is_in_its_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    shown = set(re.findall(r"- ([\w/-]+\.md)$", navigation, flags=re.MULTILINE))
+
+    assert {str(page.relative_to("docs")) for page in PAGES if page.parts[0] == "docs"} == shown
