@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from uuid import uuid4
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.log import _secrets_masker, redact
 
-from tests.training_stage import Instance, environment, train
+from tests.training_stage import Instance, environment, rebuilt, train
 
 HOSTS = ("algo-1", "algo-2")
 
@@ -83,6 +85,37 @@ def test_lines_of_all_hosts_are_shown_while_the_job_runs_and_each_once(task, on_
     for host in HOSTS:
         for line in (*(f"line {number} of {host}." for number in range(30)), f"farewell of {host}."):
             assert heard.count(f"{host} | {line}") == 1, line
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "synchronous"])
+def test_secrets_are_masked_by_whoever_shows_the_log(task, puppets, new_jobs, deferrable):
+    given = {
+        "environment": {"PLAN": "wait", "API_KEY": "in the environment"},
+        "hyperparameters": {"password": "in a hyperparameter", "epochs": "a hundred of them"},
+        "config": {"Environment": {"SECRET": "in the request"}},
+    }
+    operator = train(deferrable=True, **given)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(task.new_try())
+    puppets.of(new_jobs()[0].name).finish()
+    forget_secrets()
+    assert redact("in the environment") == "in the environment"
+
+    event = asyncio.run(task.first_event(rebuilt(deferred.value.trigger))) if deferrable else None
+    if event is None:
+        task.attempt(train(**given))
+
+    texts = ("in the environment", "in a hyperparameter", "in the request", "a hundred of them")
+    assert [redact(text) for text in texts] == ["***", "***", "***", "a hundred of them"]
+    if event is not None:
+        forget_secrets()
+        operator.resume(task.context(), event=event)
+        assert redact("in the request") == "***"
+
+
+def forget_secrets():
+    """As a new process has none."""
+    _secrets_masker().reset_masker()
 
 
 def test_a_failure_ends_with_the_last_fifty_lines_of_all_hosts(task, on_all_hosts, mode):
