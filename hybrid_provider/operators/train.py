@@ -51,6 +51,9 @@ class SageMakerTrainOperator(BaseOperator):
     kills stops its job. Give the friendly arguments, or the amazon provider's ``config``, or both: then
     ``config`` is laid over what the arguments say.
 
+    What describes the job is templated: all from ``config`` to ``keep_alive``, and ``aws_conn_id`` and
+    ``region_name``.
+
     Args:
         model_name: The model; letters, digits, ``.``, ``_`` and ``-``. None takes the task's id.
         config: A CreateTrainingJob request, as the amazon provider takes it; ``TrainingJobName`` is not used.
