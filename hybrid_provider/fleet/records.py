@@ -5,7 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from airflow.models.asset import AssetActive, AssetEvent, AssetModel, TaskOutletAssetReference
+from airflow.models.asset import (
+    AssetActive,
+    AssetEvent,
+    AssetModel,
+    TaskInletAssetReference,
+    TaskOutletAssetReference,
+)
 from airflow.models.asset_state_store import AssetStateStoreModel
 from airflow.models.dag import DagModel, DagTag
 from sqlalchemy import select
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
     from hybrid_provider.fleet.summary import Change, Host
 
 MODEL_URI = "hybrid://model/"
-# A DAG is behind a button of the page if it has the model's asset as an outlet, and this tag.
+# A DAG is behind a button of the page if it has the model's asset as an outlet or inlet, and this tag.
 ACTION_TAGS = {
     "hybrid:deploy": "deploy",
     "hybrid:rollback": "rollback",
@@ -113,12 +119,15 @@ def _change(event: AssetEvent) -> Change | None:
 
 
 def action_dags(session: Session, asset_id: int) -> list[ActionDag]:
-    """The DAGs behind the buttons: those that have the model's asset as an outlet and one of the tags."""
+    """The DAGs behind the buttons: those that have the model's asset and one of the tags."""
+    outlets, inlets = (
+        select(reference.dag_id).where(reference.asset_id == asset_id)
+        for reference in (TaskOutletAssetReference, TaskInletAssetReference)
+    )
     query = (
         select(DagTag.name, DagModel.dag_id, DagModel.is_paused)
         .join(DagModel, DagModel.dag_id == DagTag.dag_id)
-        .join(TaskOutletAssetReference, TaskOutletAssetReference.dag_id == DagModel.dag_id)
-        .where(TaskOutletAssetReference.asset_id == asset_id)
+        .where(DagModel.dag_id.in_(outlets) | DagModel.dag_id.in_(inlets))
         .where(DagTag.name.in_(ACTION_TAGS), ~DagModel.is_stale)
         .distinct()
         .order_by(DagModel.dag_id)

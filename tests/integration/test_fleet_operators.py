@@ -13,6 +13,7 @@ from hybrid_provider.exceptions import ConfigurationError
 from hybrid_provider.fleet.assets import model_asset
 from hybrid_provider.hooks.fleet import fleet_of
 from hybrid_provider.operators.audit import FleetAuditOperator
+from hybrid_provider.operators.pin import OnPremPinOperator
 from hybrid_provider.operators.rollback import OnPremRollbackOperator
 from hybrid_provider.targets.inventory import read_inventory
 from hybrid_provider.training.gate import Champion, champion_of
@@ -145,6 +146,35 @@ def test_rows_that_are_lost_are_written_again_as_they_were_by_an_audit(fleet, tm
         del rows.values[key]
     look(tmp_path, task)
     assert hosts_in(rows) == before
+
+
+def test_a_pinned_host_is_left_alone_by_a_rollback_until_it_is_unpinned(fleet, hosts, tmp_path):  # noqa: F811
+    context, first, second = fleet
+
+    def pin(on):
+        operator = OnPremPinOperator(
+            task_id="pin", model_name="digits", targets=TARGETS, skip=["edge_02"], pin=on
+        )
+        assert (operator.outlets, operator.inlets) == ([], [model_asset("digits")])
+        return operator.execute(as_task(context, "pin"))
+
+    rows = context["asset_state_store"].of()
+    pinned = {"name": "edge_01", "pinned": second["release_id"], "error": None}
+    assert pin("True") == {"model": "digits", "targets": [pinned]}
+    assert [rows.get(f"host/{name}")["pinned"] for name in TARGETS] == [second["release_id"], None]
+    roll_back(tmp_path, as_task(context, "rollback"))
+    assert [host.current for host in hosts] == [second["release_id"], first["release_id"]]
+
+    pin(False)
+    assert rows.get("host/edge_01")["pinned"] is None
+    roll_back(tmp_path, as_task(context, "back again"), only_from=second["release_id"])
+    assert [host.current for host in hosts] == [first["release_id"]] * 2
+
+
+def test_a_host_that_cannot_be_pinned_is_named_with_the_reason(hosts):  # noqa: F811
+    operator = OnPremPinOperator(task_id="pin", model_name="other", targets=TARGETS)
+    with pytest.raises(AirflowFailException, match=r"(?s)2 of 2 targets.*edge_01: nothing is live here"):
+        operator.execute(task_context())
 
 
 def test_an_audit_finds_changed_files_repairs_them_and_writes_the_rows_anew(fleet, hosts, tmp_path):  # noqa: F811

@@ -10,11 +10,24 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from airflow.sdk import RetryAction
 from airflow.sdk.exceptions import AirflowFailException
 
+from hybrid_provider.emulator.sagemaker import service
 from hybrid_provider.emulator.sagemaker.job import TrainingJob, now
-from hybrid_provider.exceptions import CloudUnavailable, TrainingInterrupted
-from tests.training_stage import Instance, environment, ours_and_theirs, train, train_with_amazon
+from hybrid_provider.emulator.sagemaker.refusals import refuse_over_quota
+from hybrid_provider.exceptions import CapacityUnavailable, CloudUnavailable, TrainingInterrupted
+from hybrid_provider.retries import TrainingRetryPolicy
+from tests.training_stage import (
+    Instance,
+    environment,
+    must_hold,
+    ours_and_theirs,
+    train,
+    train_with_amazon,
+)
+
+pytestmark = pytest.mark.usefixtures("amazon_in_haste")
 
 IMPATIENT = {"retries": {"total_max_attempts": 1}}
 """botocore repeats no call by itself."""
@@ -134,6 +147,54 @@ def finishing(task, puppets, new_jobs, count, mode):
     yield task.attempt(train("wait", spot=True, **mode))
 
 
+def test_what_spot_saved_is_told_handed_on_and_counted(task, *, puppets, new_jobs, mode, monkeypatch, capfd):
+    counted = []
+    monkeypatch.setattr(
+        "airflow.sdk.observability.stats.incr",
+        lambda name, count, tags: counted.append((name, count, tags)),
+    )
+
+    def finish_a_hundred_seconds_from_now():
+        puppet = puppets.of(the_job(new_jobs).name)
+        end = now() + timedelta(seconds=100)
+        monkeypatch.setattr("hybrid_provider.emulator.sagemaker.job.now", lambda: end)
+        puppet.finish()
+
+    meanwhile(finish_a_hundred_seconds_from_now)
+    result = task.attempt(train("wait", spot=True, **mode))
+
+    billed, saved = the_job(new_jobs).billed_seconds, result["saved_seconds"]
+    assert (result["billable_seconds"], billed + saved) == (30, 100)
+    tags = {"model": "puppet", "dag_id": task.dag_id, "task_id": task.task_id}
+    assert counted == [
+        ("hybrid.train.billable_seconds", billed, tags),
+        ("hybrid.train.saved_seconds", saved, tags),
+    ]
+    assert f"{billed} instance seconds billed, 70% saved by spot" in capfd.readouterr().out
+
+
+def test_no_instances_now_is_paced_by_the_retry_policy_and_a_retry_gets_them(
+    task, *, puppets, new_jobs, mode, monkeypatch
+):
+    monkeypatch.setattr(
+        service, "refuse_over_quota", lambda asked, jobs, _: refuse_over_quota(asked, jobs, 1)
+    )
+    operator = {"retry_policy": TrainingRetryPolicy(), **mode}
+    other = Instance(run_id=f"{task.run_id}-other")
+    taken = other.attempt(train("wait", wait_for_completion=False, **operator))["job"]
+
+    with pytest.raises(CapacityUnavailable, match="other jobs use the quota now") as refused:
+        task.attempt(train(**operator))
+    decision = train(**operator).retry_policy.evaluate(refused.value, try_number=1, max_tries=2)
+    assert (decision.action, decision.retry_delay) == (RetryAction.RETRY, timedelta(minutes=15))
+
+    puppets.of(taken).finish()
+    until(lambda: not the_job(new_jobs).running)
+    result = task.attempt(train(**operator))
+
+    assert [job.name for job in new_jobs()] == [taken, result["job"]]
+
+
 @ours_and_theirs
 def test_a_spot_job_that_never_got_an_instance_is_no_success_and_costs_nothing(
     cloud, task, new_jobs, make, monkeypatch
@@ -141,7 +202,7 @@ def test_a_spot_job_that_never_got_an_instance_is_no_success_and_costs_nothing(
     cloud.trouble.take_spot_instances()
     monkeypatch.setattr(TrainingJob, "wait_ends", property(lambda _: now()))
 
-    with pytest.raises(Exception, match=r"(?i)stopped|spot instances"):
+    with must_hold(), pytest.raises(Exception, match=r"(?i)stopped|spot instances"):
         task.attempt(spot(make))
 
     job = the_job(new_jobs)
@@ -156,7 +217,7 @@ def test_a_job_that_was_stopped_before_it_started_is_no_success_and_costs_nothin
     sagemaker = cloud.client("sagemaker")
     meanwhile(lambda: sagemaker.stop_training_job(TrainingJobName=the_job(new_jobs).name))
 
-    with pytest.raises(Exception, match=r"(?i)stopped"):
+    with must_hold(), pytest.raises(Exception, match=r"(?i)stopped"):
         task.attempt(spot(make))
 
     job = the_job(new_jobs)
@@ -167,7 +228,7 @@ def test_a_job_that_was_stopped_before_it_started_is_no_success_and_costs_nothin
 def test_a_job_that_exceeded_its_runtime_is_no_success_and_is_not_paid_twice(task, new_jobs, make):
     limited = {"StoppingCondition": {"MaxRuntimeInSeconds": 1}}
 
-    with pytest.raises(AirflowFailException, match="ran longer than max_runtime"):
+    with must_hold(), pytest.raises(AirflowFailException, match="ran longer than max_runtime"):
         task.attempt(make("wait", config=limited))
 
     job = the_job(new_jobs)
@@ -198,7 +259,11 @@ def test_ten_looks_that_fail_cost_no_second_job(cloud, task, *, puppets, new_job
         cloud.trouble.end()
         task.attempt(make("train", **arguments))
 
-    job = the_job(new_jobs)
+    jobs = new_jobs()
+    assert jobs
+    with must_hold():
+        assert len(jobs) == 1
+    job = jobs[0]
     assert (job.status, job.running) == ("Completed", False)
 
 
