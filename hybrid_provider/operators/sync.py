@@ -63,8 +63,8 @@ class ModelArtifactSyncOperator(BaseOperator):
             that a retry goes on from them; 0 always. A prefix of objects always goes on.
         limits: What an archive may unpack to; the defaults are those of
             :class:`~hybrid_provider.artifacts.archive.Limits`.
-        aws_conn_id: As in the amazon provider.
-        region_name: As in the amazon provider.
+        aws_conn_id: As in the amazon provider. Templated.
+        region_name: As in the amazon provider. Templated.
         verify: As in the amazon provider.
         botocore_config: As in the amazon provider.
         gcp_conn_id: For ``gs://``, as in the google provider, which need not be installed. Templated.
