@@ -217,6 +217,7 @@ class SageMakerTrainOperator(BaseOperator):
         """Start the job, or adopt the one that a try before this one started, and see it through."""
         if self.deferrable and (reason := why_it_stays(self)):
             self.log.info("%s", reason)
+        self._mask_secrets()
         backend = self._backend()
         run = self._begin(context, backend)
         spec = self._spec(context, backend, run)
@@ -226,6 +227,7 @@ class SageMakerTrainOperator(BaseOperator):
     @explained
     def resume(self, context: Context, event: Mapping[str, Any]) -> TrainingDict:
         """Go on where the trigger ended, with a fresh look."""
+        self._mask_secrets()
         run = self._begin(context, self._backend())
         wait = TrainingWait.from_dict(event)
         with run.never_left_billing():
@@ -292,9 +294,13 @@ class SageMakerTrainOperator(BaseOperator):
                 region_name=self.region_name,
                 verify=self.verify,
                 botocore_config=self.botocore_config,
+                secrets=self._mask_secrets(),
             ),
             method_name="resume",
         )
+
+    def _mask_secrets(self) -> dict[str, str]:
+        return mask_secrets(self.environment, self.hyperparameters, self.config)
 
     def _backend(self) -> SageMakerBackend:
         return SageMakerBackend(
@@ -337,7 +343,6 @@ class SageMakerTrainOperator(BaseOperator):
         spec = read_spec(arguments, Path(context["dag"].fileloc).parent, faults)
         faults.add(*backend.faults(spec, self.max_billable))
         faults.raise_if_any(f"training of model {self.model_name!r}", run.left_running)
-        mask_secrets(spec)
         return spec
 
     def _deadline(self) -> datetime | None:
