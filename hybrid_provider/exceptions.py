@@ -26,6 +26,7 @@
     │   ├── TargetNotReady          a disk, folder or tool that is missing on the target
     │   ├── TargetLocked            another rollout works on the target
     │   └── TargetFailed            staging, verification, activation or a probe failed on the target
+    ├── GateRefused                 a candidate's metrics are not good enough to go on
     ├── RolloutError                the rollout ended in another state than SUCCEEDED
     │   ├── RolloutPostponed        targets were unreachable or locked before anything was switched
     │   └── DriftFound              an audit found targets that are not as they should be

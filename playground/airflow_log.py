@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_LINE = re.compile(r"\S+Z \[(?P<level>\w+) *\] (?P<event>.*?) *\[(?P<logger>[\w.]+)\](?: |$)")
+_LINE = re.compile(r"\S+Z \[(?P<level>\w+) *\] (?P<event>.*?) *\[(?P<logger>[\w.]+)\](?: |$)", re.DOTALL)
+_BEGINS = re.compile(r"\d{4}-\S+Z \[\w+ *\] ")
+_ENDS = re.compile(r"\[[\w.]+\] loc=\S+$")
 _TASK_BEGINS = re.compile(r"\[DAG TEST\] starting task_id=(?P<task>\S+)")
 _TASK_FAILS = "Task failed with exception"
 _OURS = "hybrid_provider."
@@ -40,11 +42,28 @@ class TaskFails:
 Event = TaskBegins | Says | TaskFails
 
 
+def _entries(lines: Iterable[str]) -> Iterator[str]:
+    """Lines, but what was logged with line breaks as one: the logger's name stands behind its last line."""
+    begun = ""
+    for line in lines:
+        if begun and _BEGINS.match(line):
+            yield begun
+            begun = ""
+        if begun or (_BEGINS.match(line) and not _LINE.match(line)):
+            begun += line
+            if not _ENDS.search(line.rstrip()):
+                continue
+        yield begun or line
+        begun = ""
+    if begun:
+        yield begun
+
+
 def events(lines: Iterable[str]) -> Iterator[Event]:
     """The events in the order of the log; everything else of Airflow's own is left out."""
     failing: str | None = None
     speaking = False
-    for line in lines:
+    for line in _entries(lines):
         found = _LINE.match(line)
         if failing is not None:
             if not found:
@@ -63,7 +82,7 @@ def events(lines: Iterable[str]) -> Iterator[Event]:
         elif found["event"] == _TASK_FAILS:
             failing = ""
         elif speaking:
-            yield Says(found["level"], found["event"])
+            yield from (Says(found["level"], text.rstrip()) for text in found["event"].splitlines())
     if failing is not None:
         yield TaskFails(failing)
 

@@ -86,6 +86,9 @@ def main() -> int:
         console.print(f"[bold red]✗ {complaint}[/]")
     if not complaints:
         console.print(f"[bold green]✓ All of it held, in {time.monotonic() - began:.0f} s.[/]")
+        console.print(
+            "Next: `make up` for the same in Airflow's UI; docs/quickstart.md for a DAG of your own."
+        )
     return 1 if complaints else 0
 
 

@@ -34,8 +34,7 @@ def open_bucket(access: AwsAccess, bucket: str, policy: TransferPolicy) -> S3Sto
         bucket,
         config=_bucket_config(client, bucket),
         client_options=_client_options(client, access, policy),
-        # Parts are retried here, where the error is understood; obstore retries a refused connection.
-        retry_config={"max_retries": 2, "retry_timeout": policy.request_timeout},
+        retry_config=policy.within_obstore,
         credential_provider=_Boto3Credentials(credentials),
     )
 

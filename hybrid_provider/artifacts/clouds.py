@@ -54,17 +54,20 @@ def open_cloud(access: CloudAccess, location: Location, policy: TransferPolicy) 
         "timeout": policy.request_timeout,
         "read_timeout": policy.stall_timeout,
     }
-    retry_config = {"max_retries": 2, "retry_timeout": policy.request_timeout}
     container, _, host = location.bucket.partition("@")
     try:
         if access.cloud == "gs":
             google: GCSConfig = access.config  # type: ignore[assignment] # plain values of a connection
-            return GCSStore(container, config=google, client_options=options, retry_config=retry_config)  # type: ignore[arg-type]
+            return GCSStore(
+                container, config=google, client_options=options, retry_config=policy.within_obstore
+            )
         if access.cloud == "az":
             azure: AzureConfig = {**access.config}  # type: ignore[typeddict-item]
             if host:
                 azure.setdefault("account_name", host.partition(".")[0])
-            return AzureStore(container, config=azure, client_options=options, retry_config=retry_config)  # type: ignore[arg-type]
+            return AzureStore(
+                container, config=azure, client_options=options, retry_config=policy.within_obstore
+            )
     except (BaseError, ValueError) as error:
         first_line = str(error).partition("\n")[0]
         raise ConfigurationError(f"{location}: the connection's settings are refused: {first_line}") from None

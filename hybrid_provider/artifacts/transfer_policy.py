@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from hybrid_provider.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,3 +51,12 @@ class TransferPolicy:
             return self.part_timeout
         in_flight = self.part_bytes * self.parts_in_flight
         return self.part_timeout + timedelta(seconds=in_flight / self.max_bytes_per_second)
+
+    @property
+    def within_obstore(self) -> RetryConfig:
+        """What obstore tries again by itself; parts are tried again by us, where errors are understood."""
+        return {
+            "max_retries": 2,
+            "retry_timeout": self.request_timeout,
+            "backoff": {"init_backoff": self.first_pause, "max_backoff": self.request_timeout, "base": 2},
+        }

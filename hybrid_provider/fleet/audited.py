@@ -25,13 +25,15 @@ from hybrid_provider.rollout.audit import state_of
 from hybrid_provider.rollout.states import RolloutState, TargetState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
 
-    from hybrid_provider.fleet.rows import HostRow
+    from hybrid_provider.fleet.rows import HostRow, Run
     from hybrid_provider.rollout.audit import Audited
 
+# As many events as the run behind a host's rollout is looked for in.
+_EVENTS: Final = 200
 _log = logging.getLogger(__name__)
 # In any other state of its task instance nobody goes on with a rollout.
 _ALIVE: Final = frozenset(
@@ -71,9 +73,10 @@ class AuditState:
 
     def write(self, audited: Sequence[Audited], release_id: str | None) -> None:
         """Every target's row, and the audit's own; the thread writes them, and this waits for it."""
+        runs = self._runs()
         writer = RowWriter()
         for one in audited:
-            writer.put(host_key(one.name), partial(self._write_host, one))
+            writer.put(host_key(one.name), partial(self._write_host, one, runs))
         row: AuditRow = {
             "at": _now(),
             "model": self._model,
@@ -121,27 +124,41 @@ class AuditState:
             return True
         return states.get(row["run_id"], {}).get(key) in _ALIVE
 
-    def _write_host(self, one: Audited) -> None:
+    def _runs(self) -> Mapping[str, Run]:
+        """The run behind each rollout, by the events of the model's asset."""
+        try:
+            events = cast("Any", self._context)["inlet_events"][model_asset(self._model)]
+            extras = [event.extra for event in events.ascending(ascending=False).limit(_EVENTS)]
+        except Exception as error:  # noqa: BLE001 - then the rows name no run
+            _log.debug("The events of model %s cannot be read: %s", self._model, error)
+            return {}
+        return {
+            extra["rollout"]: (extra["dag_id"], extra["run_id"])
+            for extra in extras
+            if extra.get("rollout") and "run_id" in extra
+        }
+
+    def _write_host(self, one: Audited, runs: Mapping[str, Run]) -> None:
         before: HostRow | None = self._rows.get(host_key(one.name))
         error = "; ".join(f"{finding.kind}: {finding.detail}" for finding in one.findings) or None
         if one.inspection is None:
             if before is not None:
-                row = {**before, "state": TargetState.UNREACHABLE.value, "error": error}
-                self._rows.set(host_key(one.name), row)
+                unheard = {**before, "state": TargetState.UNREACHABLE.value, "error": error}
+                self._rows.set(host_key(one.name), unheard)
             return
         probe: ProbeRow | None = None
         if one.answer is not None:
             probe = {"healthy": one.answer.healthy, "detail": one.answer.fault, "at": _now()}
-        row = dict(
-            inspected_row(
-                one.inspection,
-                state_of(one).value,
-                group=one.group,
-                probe=probe,
-                error=error,
-                origin=self._origin,
-            )
-        )
+        rollout = one.inspection.rollout
+        if before is not None and before["rollout"] == rollout:
+            run = (before["dag_id"], before["run_id"])
+        else:
+            run = runs.get(rollout or "", ("", ""))
+        state = state_of(one)
+        if state is TargetState.ALREADY_CURRENT:
+            # Of the rollout that the row names: it is what left the target so.
+            state = TargetState.SUCCEEDED
+        row = inspected_row(one.inspection, state.value, group=one.group, probe=probe, error=error, run=run)
         self._rows.set(host_key(one.name), row)
 
 

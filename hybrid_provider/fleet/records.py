@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from airflow.models.asset import AssetActive, AssetEvent, AssetModel, TaskOutletAssetReference
+from airflow.models.asset import (
+    AssetActive,
+    AssetEvent,
+    AssetModel,
+    TaskInletAssetReference,
+    TaskOutletAssetReference,
+)
 from airflow.models.asset_state_store import AssetStateStoreModel
 from airflow.models.dag import DagModel, DagTag
 from sqlalchemy import select
 
-from hybrid_provider.fleet.summary import HOST_KEY, ROLLOUT_KEY, change_of, host_of
+from hybrid_provider.fleet.summary import FAILED_KEY, HOST_KEY, ROLLOUT_KEY, change_of, host_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
     from hybrid_provider.fleet.summary import Change, Host
 
 MODEL_URI = "hybrid://model/"
-# A DAG is behind a button of the page if it has the model's asset as an outlet, and this tag.
+# A DAG is behind a button of the page if it has the model's asset as an outlet or inlet, and this tag.
 ACTION_TAGS = {
     "hybrid:deploy": "deploy",
     "hybrid:rollback": "rollback",
@@ -75,15 +81,32 @@ def changes(
 ) -> tuple[list[Change], int | None]:
     """A page of events, the newest first, and where the next page begins; None after the last.
 
-    ``before`` is where the page before ended.
+    Between them is what ended badly in that time, of which there is no event. ``before`` is where the page
+    before ended.
     """
     query = select(AssetEvent).where(AssetEvent.asset_id == asset_id).order_by(AssetEvent.id.desc())
     if before is not None:
         query = query.where(AssetEvent.id < before)
     events = session.scalars(query.limit(limit)).all()
-    found = [_change(event) for event in events]
     more = events[-1].id if len(events) == limit else None
-    return [change for change in found if change is not None], more
+    since = events[-1].timestamp.isoformat() if more is not None else ""
+    until = _time(session, before) if before is not None else "~"
+    found = [_change(event) for event in events]
+    found += [change for change in _failed(session, asset_id) if since <= change["at"] < until]
+    told = [change for change in found if change is not None]
+    return sorted(told, key=lambda change: change["at"], reverse=True), more
+
+
+def _time(session: Session, event_id: int) -> str:
+    at = session.scalar(select(AssetEvent.timestamp).where(AssetEvent.id == event_id))
+    return at.isoformat() if at else ""
+
+
+def _failed(session: Session, asset_id: int) -> list[Change]:
+    rows = [value for key, value in _state(session, asset_id, FAILED_KEY) if key == FAILED_KEY]
+    failed = rows[0].get("rollouts", []) if rows else []
+    found = [change_of(f"failed/{one['rollout']}", one["at"], one, one) for one in failed]
+    return [change for change in found if change is not None]
 
 
 def _change(event: AssetEvent) -> Change | None:
@@ -96,12 +119,15 @@ def _change(event: AssetEvent) -> Change | None:
 
 
 def action_dags(session: Session, asset_id: int) -> list[ActionDag]:
-    """The DAGs behind the buttons: those that have the model's asset as an outlet and one of the tags."""
+    """The DAGs behind the buttons: those that have the model's asset and one of the tags."""
+    outlets, inlets = (
+        select(reference.dag_id).where(reference.asset_id == asset_id)
+        for reference in (TaskOutletAssetReference, TaskInletAssetReference)
+    )
     query = (
         select(DagTag.name, DagModel.dag_id, DagModel.is_paused)
         .join(DagModel, DagModel.dag_id == DagTag.dag_id)
-        .join(TaskOutletAssetReference, TaskOutletAssetReference.dag_id == DagModel.dag_id)
-        .where(TaskOutletAssetReference.asset_id == asset_id)
+        .where(DagModel.dag_id.in_(outlets) | DagModel.dag_id.in_(inlets))
         .where(DagTag.name.in_(ACTION_TAGS), ~DagModel.is_stale)
         .distinct()
         .order_by(DagModel.dag_id)

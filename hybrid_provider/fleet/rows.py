@@ -4,6 +4,7 @@
 
     host/<target>   HostRow       what one target serves, after a rollout or an audit touched it
     rollout         RolloutRow    the running or the last rollout
+    failed          FailedRow     rollouts that ended badly, of which Airflow keeps no event
     audit           AuditRow      the last audit
 """
 
@@ -19,12 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hybrid_provider.rollout.audit import DriftDict
-    from hybrid_provider.rollout.result import RolloutDict
+    from hybrid_provider.rollout.result import RolloutResult
     from hybrid_provider.targets.target import Inspection
 
 Kind = Literal["deploy", "rollback", "audit"]
+# Ids of a DAG and of its run; empty where it is not known any more.
+Run = tuple[str, str]
 ROLLOUT_KEY: Final = "rollout"
+FAILED_KEY: Final = "failed"
 AUDIT_KEY: Final = "audit"
+
+# Of the rollouts that ended badly; each is some hundred bytes of one row.
+_FAILED_KEPT: Final = 50
 
 RUNNING: Final = frozenset(
     {
@@ -124,7 +131,10 @@ class AuditRow(TypedDict):
 
 
 class EventExtra(TypedDict):
-    """The extra of the asset's event: a rollout that ended well; ``targets`` counts them by state."""
+    """The extra of the asset's event: a rollout that ended well; ``targets`` counts them by state.
+
+    Of a rollback, ``release`` is the one that most targets have now.
+    """
 
     kind: Kind
     rollout: str
@@ -136,6 +146,19 @@ class EventExtra(TypedDict):
     training: Mapping[str, Any] | None
     dag_id: str
     run_id: str
+
+
+class FailedRollout(EventExtra):
+    """A rollout that ended badly, as an event would tell it."""
+
+    at: str
+    task_id: str
+
+
+class FailedRow(TypedDict):
+    """Those of late, the newest last."""
+
+    rollouts: list[FailedRollout]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,9 +249,9 @@ def inspected_row(
     group: str | None,
     probe: ProbeRow | None,
     error: str | None,
-    origin: Origin,
+    run: Run,
 ) -> HostRow:
-    """One target's row as the target itself says it is."""
+    """One target's row as the target itself says it is; ``run`` is the one behind its rollout."""
     return {
         "release": inspection.release,
         "digest": inspection.digest,
@@ -240,23 +263,36 @@ def inspected_row(
         "group": group,
         "probe": probe,
         "error": error,
-        "dag_id": origin.dag_id,
-        "run_id": origin.run_id,
+        "dag_id": run[0],
+        "run_id": run[1],
     }
 
 
+def live_after(result: RolloutResult) -> str | None:
+    """The release of a rollout; of a rollback, which has none of its own, what most targets have now."""
+    if result.release_id is not None:
+        return result.release_id
+    live = Counter(target.live for target in result.targets if target.live is not None)
+    return live.most_common(1)[0][0] if live else None
+
+
 def event_extra(
-    kind: Kind, rollout: str, result: RolloutDict, origin: Origin, training: Mapping[str, Any] | None
+    kind: Kind,
+    result: RolloutResult,
+    digests: Mapping[str, str],
+    origin: Origin,
+    training: Mapping[str, Any] | None,
 ) -> EventExtra:
     """What the asset's event says of a finished rollout."""
+    release = live_after(result)
     return {
         "kind": kind,
-        "rollout": rollout,
-        "release": result["release_id"],
-        "digest": result["digest"],
-        "state": result["state"],
-        "targets": dict(Counter(target["state"] for target in result["targets"])),
-        "seconds": result["seconds"],
+        "rollout": result.rollout,
+        "release": release,
+        "digest": result.digest or digests.get(release or ""),
+        "state": result.state.value,
+        "targets": dict(Counter(target.state.value for target in result.targets)),
+        "seconds": round(result.seconds, 3),
         "training": _training(training),
         "dag_id": origin.dag_id,
         "run_id": origin.run_id,
@@ -267,6 +303,16 @@ def _training(training: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     if not training:
         return None
     return {name: training.get(name) for name in ("job", "arn", "metrics", "billable_seconds")}
+
+
+def failed_row(
+    before: FailedRow | None, rollout: str, ended: EventExtra | None, at: str, task_id: str
+) -> FailedRow:
+    """The row after a rollout: with it where it ended badly, and without what an earlier try of it left."""
+    kept = [one for one in (before or {"rollouts": []})["rollouts"] if one["rollout"] != rollout]
+    if ended is not None:
+        kept.append({**ended, "at": at, "task_id": task_id})
+    return {"rollouts": kept[-_FAILED_KEPT:]}
 
 
 def failures_in(states: Sequence[str]) -> int:

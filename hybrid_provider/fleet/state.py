@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from hybrid_provider.fleet.assets import model_asset
 from hybrid_provider.fleet.metrics import count_rollout
 from hybrid_provider.fleet.rows import (
+    FAILED_KEY,
     ROLLOUT_KEY,
     RUNNING,
     Change,
@@ -23,10 +24,12 @@ from hybrid_provider.fleet.rows import (
     Origin,
     RolloutRow,
     event_extra,
+    failed_row,
     failures_in,
     host_key,
     host_row,
     is_end,
+    live_after,
 )
 from hybrid_provider.rollout.states import RolloutState, TargetState
 
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from hybrid_provider.evidence.chain import Head
-    from hybrid_provider.rollout.result import JournalEntry, RolloutDict, RolloutResult, TargetResult
+    from hybrid_provider.rollout.result import JournalEntry, RolloutResult, TargetResult
 
 _log = logging.getLogger(__name__)
 # The row of a running rollout changes with each transition of each target; a person looks once a second.
@@ -152,7 +155,7 @@ class FleetState:
         rollout: The rollout's id.
         model: The model.
         release: What the fleet moves to; None in a rollback, where each target has its own.
-        digest: Of that release.
+        digests: Of that release, or of those that a rollback may lead to, by id.
         groups: The site or rack of each target, in the fleet's order.
         max_failures: How many targets may fail.
         continues: When the rollout began that this continues; None where it begins now.
@@ -169,7 +172,7 @@ class FleetState:
         rollout: str,
         model: str,
         release: str | None,
-        digest: str | None,
+        digests: Mapping[str, str],
         groups: Mapping[str, str | None],
         max_failures: int,
         continues: datetime | None = None,
@@ -177,18 +180,19 @@ class FleetState:
         self._context = context
         self._origin = origin_of(context)
         self._rows = StateRows(context, model)
+        self._digests = digests
         self._groups = groups
         self._before: dict[str, HostRow | None] = {}
         self._written: dict[str, HostRow] = {}
         now = _now()
         self.before: RolloutRow | None = self._rows.get(ROLLOUT_KEY)
-        again = self.before is not None and self.before["rollout"] == rollout
+        self._again = again = self.before is not None and self.before["rollout"] == rollout
         self._row: RolloutRow = {
             "rollout": rollout,
             "kind": kind,
             "model": model,
             "release": release,
-            "digest": digest,
+            "digest": digests.get(release or ""),
             "state": RolloutState.PENDING.value,
             "waves": [],
             "targets": dict.fromkeys(groups, TargetState.PENDING.value),
@@ -243,7 +247,10 @@ class FleetState:
         """The rollout's end, and what its targets said; this goes before what the journal told."""
         if result.state is not RolloutState.BAKING:
             count_rollout(self._row["kind"], result.to_dict())
+            self._put_failed(result)
         self._row["state"] = result.state.value
+        self._row["release"] = live_after(result)
+        self._row["digest"] = self._digests.get(self._row["release"] or "")
         self._row["seconds"] = round(result.seconds, 3)
         for target in result.targets:
             self._row["targets"][target.name] = target.state.value
@@ -252,7 +259,7 @@ class FleetState:
         self._put_rollout()
 
     def announce(
-        self, result: RolloutDict, training: Mapping[str, Any] | None, head: Head | None = None
+        self, result: RolloutResult, training: Mapping[str, Any] | None, head: Head | None = None
     ) -> None:
         """Put the rollout into the asset's event, which Airflow emits when the task has succeeded.
 
@@ -262,7 +269,7 @@ class FleetState:
             head: Of the store's evidence, so that its end cannot be cut off unseen.
         """
         extra: dict[str, Any] = {
-            **event_extra(self._row["kind"], self._row["rollout"], result, self._origin, training),
+            **event_extra(self._row["kind"], result, self._digests, self._origin, training),
             "evidence": head.to_dict() if head else None,
         }
         try:
@@ -293,6 +300,21 @@ class FleetState:
         row = cast("RolloutRow", {**self._row, "targets": dict(self._row["targets"])})
         self._writer.put(ROLLOUT_KEY, lambda: self._rows.set(ROLLOUT_KEY, row))
 
+    def _put_failed(self, result: RolloutResult) -> None:
+        """Airflow emits no event of a task that failed; the history is to have it all the same."""
+        if result.well and not self._again:
+            return
+        extra = event_extra(self._row["kind"], result, self._digests, self._origin, training=None)
+        ended = None if result.well else extra
+
+        def write() -> None:
+            before = self._rows.get(FAILED_KEY)
+            row = failed_row(before, result.rollout, ended, _now(), self._origin.task_id)
+            if row != before:
+                self._rows.set(FAILED_KEY, row)
+
+        self._writer.put(FAILED_KEY, write)
+
     def _put_host(self, name: str, change: Change) -> None:
         self._writer.put(host_key(name), lambda: self._write_host(name, change))
 
@@ -309,11 +331,10 @@ class FleetState:
 
     def _change_of(self, target: TargetResult) -> Change:
         """What the result tells of it."""
-        same = target.to_release == self._row["release"]
         return Change(
             state=target.state,
             release=target.to_release,
-            digest=self._row["digest"] if same else None,
+            digest=self._digests.get(target.to_release or ""),
             rollout=self._row["rollout"],
             at=_now(),
             group=self._groups.get(target.name),

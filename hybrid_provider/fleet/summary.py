@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 HOST_KEY = "host/"
 ROLLOUT_KEY = "rollout"
+FAILED_KEY = "failed"
 
 # In these a rollout is over; a state that is not among them is shown as running.
 ENDED = frozenset(
@@ -59,7 +60,7 @@ class Summary(TypedDict):
 class Change(TypedDict):
     """One event of a model: a rollout that ended, or a training."""
 
-    id: int
+    id: int | str
     at: str
     kind: str
     rollout: str | None
@@ -131,7 +132,9 @@ def is_running(rollout: Mapping[str, Any] | None) -> bool:
     return rollout is not None and rollout.get("state") not in ENDED
 
 
-def change_of(event_id: int, at: str, extra: Mapping[str, Any], source: Mapping[str, Any]) -> Change | None:
+def change_of(
+    event_id: int | str, at: str, extra: Mapping[str, Any], source: Mapping[str, Any]
+) -> Change | None:
     """A row of the history from an event's extra; None for an event that is none of ours."""
     if "kind" in extra:
         kind, training = str(extra["kind"]), extra.get("training")
@@ -162,7 +165,7 @@ def change_of(event_id: int, at: str, extra: Mapping[str, Any], source: Mapping[
 def metric_series(changes: Sequence[Change]) -> dict[str, list[Point]]:
     """Each metric over the releases that were deployed, oldest first, each release once."""
     series: dict[str, dict[str, Point]] = {}
-    for change in sorted(changes, key=lambda change: change["id"]):
+    for change in sorted(changes, key=lambda change: change["at"]):
         release = change["release"]
         metrics = (change["training"] or {}).get("metrics") or {}
         for name, value in metrics.items() if release else ():
@@ -181,7 +184,7 @@ def census(changes: Sequence[Change], hosts: Sequence[Host]) -> list[Census]:
     counts: Counter[str] = Counter()
     size = 0
     steps: list[Census] = []
-    for change in sorted(changes, key=lambda change: change["id"]):
+    for change in sorted(changes, key=lambda change: change["at"]):
         if change["kind"] not in {"deploy", "rollback"} or not change["release"]:
             continue
         release = change["release"]

@@ -38,3 +38,17 @@ def release_id_of(what: str, given: object) -> str | None:
     raise ConfigurationError(
         f"{what} is {given!r}; give a release id, or what the sync or deploy task returned"
     )
+
+
+def flag(what: str, given: object) -> bool:
+    """A switch.
+
+    Raises:
+        ConfigurationError: It is neither on nor off.
+    """
+    words = {"true": True, "false": False, "none": False, "": False}
+    if isinstance(given, str) and given.strip().lower() in words:
+        return words[given.strip().lower()]
+    if isinstance(given, bool):
+        return given
+    raise ConfigurationError(f"{what} is {given!r}; give True or False")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
 
+from hybrid_provider.exceptions import HybridError
 from hybrid_provider.rollout.direction import DirectionPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from airflow.sdk import Context
 
@@ -23,6 +25,15 @@ def run_of(context: Context) -> Mapping[str, str]:
     """Which task did it."""
     instance = context["ti"]
     return {"dag_id": instance.dag_id, "task_id": instance.task_id, "run_id": str(instance.run_id)}
+
+
+def training_of(store: ReleaseStore, release: Release) -> Mapping[str, Any] | None:
+    """What trained the release, as its provenance in the store has it."""
+    try:
+        training = store.provenance(release).get("training")
+    except (HybridError, ValueError):
+        return None
+    return training if isinstance(training, Mapping) else None
 
 
 def check_direction(store: ReleaseStore, release: Release, targets: Sequence[Target]) -> None:

@@ -1,30 +1,26 @@
-"""What Airflow is told of a training besides its result: a metric, an asset event, lineage."""
+"""What Airflow is told of a training besides its result: a metric, secrets to hide, lineage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset
 from airflow.sdk.log import mask_secret
 from airflow.sdk.observability import stats
 
 from hybrid_provider.exceptions import ConfigurationError
+from hybrid_provider.operators._events import dataset
 from hybrid_provider.training.arguments import literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from airflow.providers.common.compat.openlineage.facet import Dataset, RunFacet
-    from airflow.providers.openlineage.extractors import OperatorLineage
-    from airflow.sdk import BaseOperator, Context
+    from airflow.sdk import Context
 
+    from hybrid_provider.operators._events import Lineage
     from hybrid_provider.training.backend import JobStatus
     from hybrid_provider.training.result import TrainingDict
     from hybrid_provider.training.spec import TrainingSpec
-
-    Lineage = OperatorLineage[Dataset, RunFacet]
 
 _SHORTEST_SECRET = 5
 BILLABLE_METRIC = "hybrid.train.billable_seconds"
@@ -40,14 +36,6 @@ def count_billed(context: Context, model_name: str, status: JobStatus) -> None:
         stats.incr(SAVED_METRIC, status.saved_seconds, tags=tags)
 
 
-def announce(context: Context, operator: BaseOperator, model_name: str, result: TrainingDict) -> None:
-    """Put the artifact into the event of ``hybrid://model/<name>``, if that is an outlet of the task."""
-    uri = f"hybrid://model/{model_name}"
-    for outlet in operator.outlets:
-        if isinstance(outlet, Asset) and outlet.uri.rstrip("/") == uri:
-            context["outlet_events"][outlet].extra = cast("dict[str, Any]", dict(result))
-
-
 def mask_secrets(spec: TrainingSpec) -> None:
     """Hide values whose names speak of secrets from the task's log: a training script may print them."""
     for values in (spec.environment, spec.hyperparameters, spec.native.get("Environment")):
@@ -59,12 +47,7 @@ def mask_secrets(spec: TrainingSpec) -> None:
 
 def lineage(inputs: object, config: object, result: TrainingDict | None) -> Lineage:
     """OpenLineage's view: the channels in, the artifact out; as much as is known at any time."""
-    from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.openlineage.extractors import OperatorLineage
-
-    def dataset(uri: str) -> Dataset:
-        place = urlsplit(uri)
-        return Dataset(namespace=f"s3://{place.netloc}", name=place.path.lstrip("/") or "/")
 
     artifact = result["artifact"] if result else None
     return OperatorLineage(

@@ -10,7 +10,7 @@ from hybrid_provider._explained import explained
 from hybrid_provider.artifacts.retention import in_use
 from hybrid_provider.exceptions import ConfigurationError, DriftFound
 from hybrid_provider.fleet.audited import AuditState
-from hybrid_provider.operators._arguments import release_id_of
+from hybrid_provider.operators._arguments import flag, release_id_of
 from hybrid_provider.operators._rollout_state import RolloutMemory
 from hybrid_provider.operators.deploy import CHAMPION
 from hybrid_provider.operators.fleet import FleetOperator
@@ -84,8 +84,15 @@ class FleetAuditOperator(FleetOperator):
 
     Returns:
         An :class:`AuditDict`: ``drift`` is a list of ``{host, kind, detail}``.
+
+    Raises:
+        ConfigurationError: Arguments, connections or inventories that cannot be right, or nothing says what
+            to repair with.
+        DriftFound: A target is not as it should be, with ``fail_on_drift``; the message lists each.
+        RolloutError: The repair ended otherwise than well.
     """
 
+    reads_events = True
     template_fields: Sequence[str] = (
         *FleetOperator.template_fields,
         "release",
@@ -118,7 +125,7 @@ class FleetAuditOperator(FleetOperator):
         audited = self._look(fleet, expected)
         closed = state.close_dead(audited)
         repaired = None
-        if _flag("repair", self.repair) and (drifted := _drifted(audited)):
+        if flag("repair", self.repair) and (drifted := _drifted(audited)):
             repaired = self._repair(context, fleet, store, expected, drifted)
             audited = self._look(self._looked_at(), expected)
         state.write(audited, expected.release_id)
@@ -137,7 +144,7 @@ class FleetAuditOperator(FleetOperator):
         return replace(fleet, targets=tuple(each for each in fleet.targets if each.name not in skip))
 
     def _look(self, fleet: Fleet, expected: Expected) -> tuple[Audited, ...]:
-        rehash = _flag("rehash", self.rehash)
+        rehash = flag("rehash", self.rehash)
         look = audit(fleet.targets, fleet.model, fleet.probe, fleet.policy, expected, rehash=rehash)
         audited = asyncio.run(look)
         self.log.info("Audit of %d targets of model %s\n%s", len(audited), fleet.model, report(audited))
@@ -170,7 +177,7 @@ class FleetAuditOperator(FleetOperator):
         targets = tuple(target for target in self._fleet().targets if target.name in drifted)
         fleet = replace(fleet, targets=targets, policy=repair_policy(fleet.policy))
         state = fleet.state(
-            context, kind="audit", memory=memory, release=release.release_id, digest=release.digest
+            context, kind="audit", memory=memory, release=release.release_id, digests=expected.digests
         )
         probe = RepairProbe(bound(fleet.probe, release), drifted)
 
@@ -191,22 +198,12 @@ class FleetAuditOperator(FleetOperator):
             result = self._moved(repair, state)
         result.raise_unless_succeeded()
         memory.end()
-        state.announce(result.to_dict(), training=None)
+        state.announce(result, training=None)
         return result.to_dict()
 
 
 def _drifted(audited: Sequence[Audited]) -> list[str]:
     return [one.name for one in audited if any(finding.kind in REPAIRABLE for finding in one.findings)]
-
-
-def _flag(what: str, given: object) -> bool:
-    """A switch that a template may have made a string."""
-    words = {"true": True, "false": False, "none": False, "": False}
-    if isinstance(given, str) and given.strip().lower() in words:
-        return words[given.strip().lower()]
-    if isinstance(given, bool):
-        return given
-    raise ConfigurationError(f"{what} is {given!r}; give True or False")
 
 
 def _result(

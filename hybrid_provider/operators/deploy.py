@@ -11,9 +11,9 @@ from airflow.sdk import conf
 from hybrid_provider._explained import explained
 from hybrid_provider.artifacts.retention import in_use
 from hybrid_provider.artifacts.sync import sync
-from hybrid_provider.exceptions import ConfigurationError, HybridError
+from hybrid_provider.exceptions import ConfigurationError
 from hybrid_provider.hooks.aws import aws_access
-from hybrid_provider.operators._evidence import check_direction, run_of
+from hybrid_provider.operators._evidence import check_direction, run_of, training_of
 from hybrid_provider.operators._literal import literal
 from hybrid_provider.operators._rollout_state import RolloutMemory
 from hybrid_provider.operators.fleet import Fleet, FleetOperator
@@ -63,7 +63,14 @@ class OnPremDeployOperator(FleetOperator):
             moves.
 
     Returns:
-        A :class:`~hybrid_provider.rollout.result.RolloutDict`.
+        A :class:`~hybrid_provider.rollout.result.RolloutDict`, of which a rollback takes ``only_from`` and an
+        audit ``release`` as it is.
+
+    Raises:
+        ConfigurationError: All that cannot be right in the arguments, connections and inventories at once.
+        ReleaseNotFound: Neither this worker's store nor the cloud has the release.
+        RolloutPostponed: Targets were unreachable or locked, and nothing was switched. Tried again.
+        RolloutError: Any other end; the message lists each target that failed, and what to do.
     """
 
     template_fields: Sequence[str] = (
@@ -124,7 +131,7 @@ class OnPremDeployOperator(FleetOperator):
         if result.state is RolloutState.SUCCEEDED and not skip:
             store.point(self.model_name, CHAMPION, release.release_id)
         if self.announces:
-            state.announce(result.to_dict(), _training_of(store, release), head=store.evidence.head())
+            state.announce(result, training_of(store, release), head=store.evidence.head())
         return result.to_dict()
 
     def _run(self, context: Context, deployment: _Deployment) -> tuple[RolloutResult, FleetState]:
@@ -141,7 +148,7 @@ class OnPremDeployOperator(FleetOperator):
             kind="deploy",
             memory=memory,
             release=release.release_id,
-            digest=release.digest,
+            digests={release.release_id: release.digest},
         )
 
         facts = {"model": release.model, "digest": release.digest, "rollout": memory.rollout}
@@ -215,12 +222,3 @@ class _Deployment:
     store: ReleaseStore
     release: Release
     skip: tuple[str, ...]
-
-
-def _training_of(store: ReleaseStore, release: Release) -> Mapping[str, Any] | None:
-    """What trained the release, as its provenance in the store has it."""
-    try:
-        training = store.provenance(release).get("training")
-    except (HybridError, ValueError):
-        return None
-    return training if isinstance(training, Mapping) else None

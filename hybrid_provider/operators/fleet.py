@@ -52,8 +52,8 @@ class Fleet:
         *,
         kind: Kind,
         memory: RolloutMemory,
+        digests: Mapping[str, str],
         release: str | None = None,
-        digest: str | None = None,
     ) -> FleetState:
         """The rows of a rollout of this fleet."""
         return FleetState(
@@ -62,7 +62,7 @@ class Fleet:
             rollout=memory.rollout,
             model=self.model,
             release=release,
-            digest=digest,
+            digests=digests,
             groups={target.name: target.group for target in self.targets},
             max_failures=self.policy.max_failures,
             continues=None if memory.first else memory.began,
@@ -103,6 +103,8 @@ class FleetOperator(BaseOperator):
         kwargs: Of ``BaseOperator``.
     """
 
+    # Whether a task reads the events of its model's asset.
+    reads_events = False
     template_fields: Sequence[str] = (
         "targets",
         "policy",
@@ -129,7 +131,7 @@ class FleetOperator(BaseOperator):
         announces: bool = True,
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
     ) -> None:
-        super().__init__(**with_asset(kwargs, model_name, announces=announces))
+        super().__init__(**with_asset(kwargs, model_name, announces=announces, reads=self.reads_events))
         self.model_name = model_name
         self.targets = targets
         self.policy = policy
@@ -151,7 +153,8 @@ class FleetOperator(BaseOperator):
     def partial(cls, **kwargs: Any) -> Any:  # noqa: ANN401 - BaseOperator's own
         """As of ``BaseOperator``: a mapped task has its assets from here, not from ``__init__``."""
         announces = kwargs.get("stop_after") is None
-        return super().partial(**with_asset(kwargs, kwargs.get("model_name"), announces=announces))
+        assets = with_asset(kwargs, kwargs.get("model_name"), announces=announces, reads=cls.reads_events)
+        return super().partial(**assets)
 
     def _fleet(self, on_breach: str | None = None) -> Fleet:
         """The arguments, read.
@@ -206,8 +209,12 @@ def _policy(given: object, on_breach: str | None) -> RolloutPolicy:
     return replace(policy, on_breach=RolloutPolicy.of({"on_breach": on_breach}).on_breach)
 
 
-def with_asset(kwargs: Mapping[str, Any], model_name: object, *, announces: bool) -> dict[str, Any]:
+def with_asset(
+    kwargs: Mapping[str, Any], model_name: object, *, announces: bool, reads: bool = False
+) -> dict[str, Any]:
     """An operator's arguments with its model as an outlet or inlet; other models' outlets are not its own.
+
+    Who announces and reads the model's events has it as both.
 
     A task that is mapped over models is given all of them in ``partial(outlets=…)``, so that Airflow knows
     them; each instance keeps the one it deploys.
@@ -222,6 +229,8 @@ def with_asset(kwargs: Mapping[str, Any], model_name: object, *, announces: bool
     mine = outlets if announces else inlets
     if asset not in outlets and asset not in mine:
         mine.append(asset)
+    if reads and asset not in inlets:
+        inlets.append(asset)
     return {**kwargs, "outlets": outlets, "inlets": inlets}
 
 

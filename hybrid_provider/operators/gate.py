@@ -54,7 +54,12 @@ class ModelGateOperator(BaseOperator, SkipMixin):
         store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
 
     Returns:
-        A :class:`~hybrid_provider.training.gate.VerdictDict`, also where the candidate is refused.
+        A :class:`~hybrid_provider.training.gate.VerdictDict`, also where the candidate is refused. What is
+        behind the gate takes the output of what is before it: ``release=sync.output``.
+
+    Raises:
+        ConfigurationError: Rules or metrics that cannot be right, or a metric that nobody measured.
+        GateRefused: The candidate is refused, with ``on_refusal="fail"``.
     """
 
     template_fields: Sequence[str] = (

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_provider._explained import explained
 from hybrid_provider.exceptions import ArtifactError, StoreError
+from hybrid_provider.fleet.rows import live_after
 from hybrid_provider.operators._arguments import release_id_of
-from hybrid_provider.operators._evidence import run_of
+from hybrid_provider.operators._evidence import run_of, training_of
 from hybrid_provider.operators._rollout_state import RolloutMemory
 from hybrid_provider.operators.deploy import CHAMPION
 from hybrid_provider.operators.fleet import FleetOperator
@@ -15,10 +16,11 @@ from hybrid_provider.rollout.activations import Activations
 from hybrid_provider.rollout.rollback import Rollback
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
 
+    from hybrid_provider.artifacts.store import ReleaseStore
     from hybrid_provider.rollout.result import JournalEntry, RolloutDict, RolloutResult
 
 
@@ -40,6 +42,11 @@ class OnPremRollbackOperator(FleetOperator):
     Returns:
         A :class:`~hybrid_provider.rollout.result.RolloutDict`, whose ``release_id`` is None: each target has
         its own ``to_release``.
+
+    Raises:
+        ConfigurationError: Arguments, connections or inventories that cannot be right.
+        RolloutPostponed: Targets were unreachable or locked, and nothing was switched. Tried again.
+        RolloutError: Some targets did not go back; the message lists each, and why.
     """
 
     template_fields: Sequence[str] = (*FleetOperator.template_fields, "only_from")
@@ -53,9 +60,8 @@ class OnPremRollbackOperator(FleetOperator):
         """Go back, with a line in the log for each transition and a table at the end."""
         fleet = self._fleet()
         memory = RolloutMemory.begin(context)
-        state = fleet.state(context, kind="rollback", memory=memory)
-
         store = self._store()
+        state = fleet.state(context, kind="rollback", memory=memory, digests=self._digests(store))
         facts = {"model": self.model_name, "rollout": memory.rollout, "run": run_of(context)}
         evidence = Activations(store.evidence, facts)
 
@@ -83,8 +89,24 @@ class OnPremRollbackOperator(FleetOperator):
         result.raise_unless_succeeded()
         memory.end()
         self._name_champion(result)
-        state.announce(result.to_dict(), training=None)
+        state.announce(result, self._training(result))
         return result.to_dict()
+
+    def _digests(self, store: ReleaseStore) -> Mapping[str, str]:
+        """Of the releases that the fleet may go back to; a store that cannot be read bars no way back."""
+        try:
+            return {release.release_id: release.digest for release in store.releases(self.model_name)}
+        except ArtifactError as error:
+            self.log.warning("The fleet's state shows no digests: %s", error)
+            return {}
+
+    def _training(self, result: RolloutResult) -> Mapping[str, Any] | None:
+        """What trained the release that the fleet is back on, where this worker has that one."""
+        store, release_id = self._store(), live_after(result)
+        try:
+            return training_of(store, store.release(self.model_name, release_id)) if release_id else None
+        except ArtifactError:
+            return None
 
     def _name_champion(self, result: RolloutResult) -> None:
         """The store's channel follows the fleet, where this worker has the store and the release."""

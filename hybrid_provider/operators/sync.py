@@ -18,8 +18,10 @@ from hybrid_provider.artifacts.sync import SyncResult, sync
 from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.hooks.objects import access_for
 from hybrid_provider.names import checked_name
+from hybrid_provider.operators._events import announce
 from hybrid_provider.operators._evidence import run_of
 from hybrid_provider.operators._literal import literal
+from hybrid_provider.operators._sync_events import event_extra, lineage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from hybrid_provider.artifacts.archive import Limits
     from hybrid_provider.artifacts.progress import Progress
     from hybrid_provider.artifacts.release import ReleaseDict
+    from hybrid_provider.operators._events import Lineage
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -38,6 +41,8 @@ class ModelArtifactSyncOperator(BaseOperator):
     """Read an artifact once, verify it, and keep it as a release.
 
     The same artifact again is a matter of milliseconds, and the same files always have the same release.
+    Where ``hybrid://model/<model_name>`` is an outlet, its event says which release came, from where, and the
+    head of the store's evidence.
 
     Args:
         model_name: The model; letters, digits, ``.``, ``_`` and ``-``.
@@ -45,7 +50,8 @@ class ModelArtifactSyncOperator(BaseOperator):
             ``s3://bucket/path/model.tar.gz``, or a prefix of objects with a ``/`` at its end; also
             ``gs://``, ``az://container/…``, ``abfs://container@account…/…`` and ``file:///…``. Templated.
         store_root: The folder of releases; ``[hybrid] store_root`` where None. Templated.
-        expected_sha256: Of the object as it is in the cloud; another is refused. Templated.
+        expected_sha256: Of the object's bytes as they are in the cloud, 64 hex digits; another object is
+            refused. None compares with nothing but what the store of objects says itself. Templated.
         policy: From where, in which formats and signed by whom it must be: an
             :class:`~hybrid_provider.artifacts.policy.ArtifactPolicy`, or a mapping of its rules. Templated.
         keep_releases: How many of the newest releases stay after the sync; those that a channel names, that
@@ -61,7 +67,15 @@ class ModelArtifactSyncOperator(BaseOperator):
         wasb_conn_id: For ``az://`` and ``abfs://``, as in Azure's provider, likewise. Templated.
 
     Returns:
-        A :class:`~hybrid_provider.artifacts.release.ReleaseDict`, which the deploy operator takes as it is.
+        A :class:`~hybrid_provider.artifacts.release.ReleaseDict`, which the gate and the deploy operator take
+        as it is: ``release=sync.output``.
+
+    Raises:
+        ConfigurationError: A name, URI, policy or checksum that cannot be right.
+        ArtifactNotFound: Nothing, or an empty object, is at the URI, or it may not be read.
+        ArtifactRefused: The policy, a signature, or what is in the archive.
+        ArtifactUnavailable: The object store. Tried again, and so are ``ArtifactChanged`` and ``StoreError``;
+            the others fail the task at once. In each case the store is as it was.
     """
 
     template_fields: Sequence[str] = (
@@ -109,6 +123,7 @@ class ModelArtifactSyncOperator(BaseOperator):
         self.botocore_config = botocore_config
         self.gcp_conn_id = gcp_conn_id
         self.wasb_conn_id = wasb_conn_id
+        self._release: ReleaseDict | None = None
 
     @explained
     def execute(self, context: Context) -> ReleaseDict:
@@ -135,7 +150,22 @@ class ModelArtifactSyncOperator(BaseOperator):
         self.log.info("%s", _summary(result))
         if self.keep_releases is not None:
             self._prune(store, self.keep_releases)
-        return result.release.to_dict(seconds=result.seconds, reused_bytes=result.reused_bytes)
+        self._release = result.release.to_dict(seconds=result.seconds, reused_bytes=result.reused_bytes)
+        extra = event_extra(self._release, source, run_of(context), store.evidence.head())
+        announce(context, self, self.model_name, extra)
+        return self._release
+
+    def get_openlineage_facets_on_start(self) -> Lineage:
+        """The artifact."""
+        return lineage(self.artifact, None)
+
+    def get_openlineage_facets_on_complete(self, _task_instance: object) -> Lineage:
+        """The artifact and the release's folder."""
+        return lineage(self.artifact, self._release)
+
+    def get_openlineage_facets_on_failure(self, _task_instance: object) -> Lineage:
+        """The artifact."""
+        return lineage(self.artifact, None)
 
     def _prune(self, store: ReleaseStore, keep: int) -> None:
         pruned = prune(store, self.model_name, keep)

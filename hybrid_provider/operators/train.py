@@ -16,7 +16,8 @@ from hybrid_provider._task_state import TaskState
 from hybrid_provider.hooks.aws import aws_access
 from hybrid_provider.links.training import TrainingJobLink, TrainingLogLink, publish_links
 from hybrid_provider.names import MAX_NAME_LENGTH
-from hybrid_provider.operators._training_events import announce, count_billed, lineage, mask_secrets
+from hybrid_provider.operators._events import announce
+from hybrid_provider.operators._training_events import count_billed, lineage, mask_secrets
 from hybrid_provider.sites import why_it_stays
 from hybrid_provider.training.arguments import Faults, choice, read_spec
 from hybrid_provider.training.lifecycle import Identity
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import BaseOperatorLink, Context
 
-    from hybrid_provider.operators._training_events import Lineage
+    from hybrid_provider.operators._events import Lineage
     from hybrid_provider.training.lifecycle import Started
     from hybrid_provider.training.result import TrainingDict
     from hybrid_provider.training.spec import TrainingSpec
@@ -59,26 +60,27 @@ class SageMakerTrainOperator(BaseOperator):
         framework: ``tensorflow``, ``pytorch``, ``sklearn``, ``xgboost`` or ``mxnet``.
         framework_version: As AWS tags the image: ``2.3.0``, ``1.4-2``.
         py_version: As AWS tags the image; None takes the one that belongs to the version.
-        hyperparameters: Passed to the script as arguments.
+        hyperparameters: Passed to the script as arguments: name to a text, number, bool, list or dict.
         inputs: Channel to ``s3://`` URI, or to SageMaker's own description of a channel.
         output_path: Where artifacts go; None takes the connection's ``service_config.sagemaker.output_path``.
         role: Execution role's ARN or name; None takes the connection's ``service_config.sagemaker.role``.
         instance_type: For example ``ml.m5.large``.
-        instance_count: How many instances.
-        volume_size_gb: Disk of each instance; SageMaker's SDK has 30 too.
-        max_runtime: SageMaker stops the job after it; its SDK has a day too.
-        spot: Use spare capacity.
-        max_wait: With ``spot``, the longest time from submit to end.
+        instance_count: How many instances; 1, as in SageMaker's SDK.
+        volume_size_gb: Disk of each instance in GB; 30 where None, as in SageMaker's SDK.
+        max_runtime: SageMaker stops the job after it; a day where None, as in its SDK.
+        spot: Use spare capacity, at a discount that AWS sets.
+        max_wait: With ``spot``, the longest time from submit to end; ``max_runtime`` where None.
         checkpoint_uri: Kept in step with ``/opt/ml/checkpoints``; with ``spot`` and None, a prefix under
             ``output_path`` that all tries of this task share, so that a retry resumes; a training after a
             success begins with an empty one.
         compression: ``gzip`` for one ``model.tar.gz``, ``none`` for plain objects.
-        metric_definitions: ``[{"Name": …, "Regex": …}]``.
-        environment: Of the container.
-        tags: Of the job.
+        metric_definitions: ``[{"Name": …, "Regex": …}]``: the number that the regular expression's group
+            finds in the log becomes a metric of the job, and its last value one of the XCom's ``metrics``.
+        environment: Environment variables of the container.
+        tags: Of the job, as ``{key: value}``; those that begin with ``aws:`` are AWS's own.
         subnets: With ``security_group_ids``, where the instances stand.
         security_group_ids: See ``subnets``.
-        kms_key: Encrypts artifact and volumes.
+        kms_key: ARN or id of the key that encrypts artifact and volumes; None leaves it to AWS.
         keep_alive: How long instances stay warm, and billed, for the next job.
         max_billable: The most instance time (``max_runtime`` and ``keep_alive`` times instances) that may be
             asked for; more is refused before anything is started.
@@ -86,7 +88,8 @@ class SageMakerTrainOperator(BaseOperator):
         wait_for_completion: False returns as soon as the job is submitted, without an artifact.
         deferrable: Wait in the triggerer. Without effect on a site's queue: the triggerer may not reach what
             the site's worker reaches.
-        check_interval: Seconds between looks at the job.
+        check_interval: The longest time between two looks at the job, in seconds; 30, as in the amazon
+            provider.
         print_log: Show the job's log.
         max_ingestion_time: Seconds after which the job is stopped, as ``execution_timeout`` does.
         max_attempts: Of the amazon provider, without effect: a wait has no limit but the times above.
@@ -98,7 +101,19 @@ class SageMakerTrainOperator(BaseOperator):
         botocore_config: As in the amazon provider.
 
     Returns:
-        A :class:`~hybrid_provider.training.result.TrainingDict`, which the sensor and the sync operator take.
+        A :class:`~hybrid_provider.training.result.TrainingDict`, which the sensor, the gate and the sync
+        operator take as it is: ``artifact=train.output``.
+
+    Raises:
+        ConfigurationError: All that cannot be right in the arguments, before anything is started.
+        TrainingRefused: SageMaker refuses the request.
+        TrainingFailed: The script, the image or the inputs failed; with the last lines of the job's log.
+        TrainingStopped: A person, ``max_runtime`` or a timeout ended the job.
+        JobConflict: A job with other arguments runs under the name.
+        ArtifactNotFound: The job ended well and left nothing.
+        CloudUnavailable: Throttling, network, AWS's own fault. Tried again, as are its kind
+            :class:`~hybrid_provider.exceptions.CapacityUnavailable` and
+            :class:`~hybrid_provider.exceptions.TrainingInterrupted`; the others fail the task at once.
     """
 
     template_fields: Sequence[str] = (*_SPEC_ARGUMENTS, "aws_conn_id", "region_name")

@@ -12,10 +12,11 @@ from hybrid_provider.artifacts.channels import CHAMPION
 from hybrid_provider.artifacts.console import Outcome, table
 from hybrid_provider.artifacts.program import FAILED, INTERRUPTED, TRY_LATER
 from hybrid_provider.artifacts.retention import in_use
-from hybrid_provider.exceptions import ArtifactError, ConfigurationError, TargetError
+from hybrid_provider.exceptions import ArtifactError, ConfigurationError
 from hybrid_provider.rollout.arguments import Fleet, fleet_of, rollout_of, store_of
 from hybrid_provider.rollout.audit import REPAIRABLE, Expected, RepairProbe, audit, repair_policy, report
 from hybrid_provider.rollout.engine import Rollout
+from hybrid_provider.rollout.pinning import pin_targets
 from hybrid_provider.rollout.probe_settings import bound
 from hybrid_provider.rollout.rollback import Rollback
 from hybrid_provider.rollout.states import SERVING, RolloutState
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from hybrid_provider.rollout.operation import Operation
     from hybrid_provider.rollout.result import RolloutResult
     from hybrid_provider.rollout.watching import Watcher
-    from hybrid_provider.targets.target import Target
 
 # A terminal that goes away says SIGHUP.
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -125,31 +125,13 @@ def pin(asked: argparse.Namespace) -> Outcome:
         raise ConfigurationError("give the release to pin to, or --off")
     fleet = fleet_of(asked)
     fleet = fleet.only(asked.only) if asked.only else fleet
-    faults = asyncio.run(_pinned(fleet, asked.release))
+    pinned = asyncio.run(pin_targets(fleet.opened(), fleet.model, asked.release, fleet.policy))
     did = f"pinned to {asked.release}" if asked.release else "not pinned"
-    lines = [f"{name}: {fault or did}" for name, fault in faults.items()]
-    rows = [
-        {"name": name, "pinned": None if fault else asked.release, "error": fault}
-        for name, fault in faults.items()
-    ]
     return Outcome(
-        facts={"model": fleet.model, "targets": rows}, text="\n".join(lines), good=not any(faults.values())
+        facts={"model": fleet.model, "targets": [one.to_dict() for one in pinned]},
+        text="\n".join(f"{one.name}: {one.error or did}" for one in pinned),
+        good=not any(one.error for one in pinned),
     )
-
-
-async def _pinned(fleet: Fleet, release_id: str | None) -> dict[str, str | None]:
-    async def one(target: Target) -> str | None:
-        try:
-            await target.pin(fleet.model, release_id)
-        except TargetError as failure:
-            return failure.reason
-        finally:
-            await target.close()
-        return None
-
-    targets = fleet.opened()
-    faults = await asyncio.gather(*map(one, targets))
-    return {target.name: fault for target, fault in zip(targets, faults, strict=True)}
 
 
 def _watched(asked: argparse.Namespace, fleet: Fleet, what: str, rollout: str) -> Watcher:

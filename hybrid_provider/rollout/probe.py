@@ -130,7 +130,8 @@ class HttpProbe:
 
     def _fault_of(self, response: Response) -> str:
         if response.status != self.expect_status:
-            return f"HTTP {response.status}, expected {self.expect_status}"
+            said = f": {_short(' '.join(response.body.split()))}" if response.body.strip() else ""
+            return f"HTTP {response.status}, expected {self.expect_status}{said}"
         for name, expected in self.expect_headers.items():
             found = response.headers.get(name.lower())
             if found != expected:

@@ -59,7 +59,14 @@ class ModelArtifactSensor(BaseSensorOperator):
             task begins on a worker.
 
     Returns:
-        An :class:`~hybrid_provider.artifacts.artifact.ArtifactDict`, or the training's output that was given.
+        An :class:`~hybrid_provider.artifacts.artifact.ArtifactDict`, or the training's output that was given;
+        the sync operator takes either as it is: ``artifact=arrived.output``.
+
+    Raises:
+        AirflowSensorTimeout: Nothing came within ``timeout``, Airflow's own argument in seconds.
+        ConfigurationError: A URI, date or connection that cannot be right.
+        ArtifactNotFound: The objects may not be read. An object store that fails or throttles is no failure:
+            the sensor looks again.
     """
 
     template_fields: Sequence[str] = (

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from hybrid_provider.exceptions import ConfigurationError
 
@@ -163,6 +163,10 @@ class Gate:
         return Verdict(checks=tuple(checks), candidate=candidate, champion=champion)
 
 
+# How what moves a fleet ends where the release of its event is live then.
+_WENT_LIVE: Final = {("deploy", "SUCCEEDED"), ("rollback", "ROLLED_BACK")}
+
+
 def champion_of(events: Iterable[Mapping[str, object]]) -> Champion | None:
     """The champion by the events of the model's asset, oldest first: the release that went live last.
 
@@ -178,7 +182,7 @@ def champion_of(events: Iterable[Mapping[str, object]]) -> Champion | None:
         found = metrics_of(training.get("metrics")) if isinstance(training, Mapping) else {}
         if found:
             known[release] = found
-        if extra.get("state") == "SUCCEEDED":
+        if (extra["kind"], extra.get("state")) in _WENT_LIVE:
             live = release
     return Champion(release=live, metrics=known[live]) if live in known else None
 

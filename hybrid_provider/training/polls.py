@@ -2,7 +2,8 @@
 
 A few waits each look for themselves, which needs no permission to list. From a crowd on, rounds list the
 running jobs, and wake a wait only where there is something to see: a job that is not among the running ones,
-or whose status changed. What a round says is never taken for the truth, it only says where to look.
+or whose status changed. Between two rounds, glances list only what changed lately, which is one call however
+many wait, so that an end is seen soon. What they say is never taken for the truth, only for where to look.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextvars
 import logging
 from collections import deque
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from enum import Flag, auto
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
@@ -21,7 +23,6 @@ from hybrid_provider.training.watch import pauses
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
-    from datetime import timedelta
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +36,12 @@ LOOKS_WHEN_THROTTLED: Final = 100
 """Looks in a round that could not list: more would be throttled as well."""
 ROUNDS_WITHOUT_LISTING: Final = 120
 """After listing was refused: an hour at 30 seconds, then it is tried again."""
+GLANCES: Final = 5
+"""Between two rounds: at 30 seconds ten calls a minute, and an end is seen within five seconds."""
+SHORTEST_PART: Final = timedelta(seconds=2)
+"""Between two glances; rounds that come quickly need none."""
+LOOK_BACK: Final = timedelta(minutes=1)
+"""How far a glance goes back beyond the time between two, for clocks that differ."""
 
 
 class Due(Flag):
@@ -56,6 +63,12 @@ class RunningJobs(Protocol):
         """Those of the named jobs that surely run, each with a mark that changes with its status.
 
         A job may be missing though it runs; it is then looked at. Raises as a training backend does.
+        """
+
+    def ended(self, names: Collection[str], since: datetime) -> Mapping[str, str]:
+        """Those of the named jobs that ceased to run after ``since``, each with its mark; some may lack.
+
+        Raises as a training backend does.
         """
 
 
@@ -148,16 +161,41 @@ class SharedPolls:
             await self._list(turns)
         _wake(self._next_in_line(LOGS_A_ROUND), Due.LOG)
 
+    async def glance(self) -> None:
+        """Wake every wait whose job ended lately; whatever is missed here, the next round finds."""
+        turns = tuple(self._turns)
+        if self.few or self._silent_rounds > 0:
+            return
+        since = datetime.now(UTC) - min(turn.interval for turn in turns) - LOOK_BACK
+        try:
+            ended = await asyncio.to_thread(self._jobs.ended, {turn.name for turn in turns}, since)
+        except HybridError as error:
+            _log.debug("Training jobs that ended lately cannot be listed: %s", error)
+            return
+        for turn in turns:
+            mark = ended.get(turn.name)
+            # Once for each mark: a job may be stopping for minutes.
+            if mark is not None and mark != turn.mark:
+                turn.mark = mark
+                turn.wake(Due.LOOK)
+
     async def _go_round(self) -> None:
         for pause in pauses(min(turn.interval for turn in self._turns)):
             interval = min(turn.interval for turn in self._turns)
-            await asyncio.sleep(min(pause, interval).total_seconds())
             try:
+                await self._glance_during(min(pause, interval))
                 await self.round()
             except Exception:  # noqa: BLE001 - see below
                 # Nobody is above this task, and a thousand jobs must not be forgotten for it.
                 _log.exception("A round over %s training jobs failed", len(self._turns))
                 _wake(self._next_in_line(LOOKS_WHEN_THROTTLED), Due.LOOK)
+
+    async def _glance_during(self, pause: timedelta) -> None:
+        parts = parts_of(pause)
+        for part in parts:
+            await asyncio.sleep(part.total_seconds())
+            if part is not parts[-1]:
+                await self.glance()
 
     async def _list(self, turns: Collection[Turn]) -> None:
         try:
@@ -177,6 +215,12 @@ class SharedPolls:
         chosen = list(islice(self._turns, count))
         self._turns.rotate(-len(chosen))
         return chosen
+
+
+def parts_of(pause: timedelta) -> list[timedelta]:
+    """The time between two rounds, with a glance after each part but the last."""
+    count = max(1, min(GLANCES + 1, pause // SHORTEST_PART))
+    return [pause / count for _ in range(count)]
 
 
 def _wake_where_something_changed(turns: Collection[Turn], running: Mapping[str, str]) -> None:

@@ -2,11 +2,13 @@
 
 ``make`` runs nothing, and asks that the target exists and that CI runs it; ``docker compose`` has its real self read
 the file with the given environment, and asks that the compose test runs such a command; ``ssh-keyscan`` asks a host of
-the test's. What they stand in for is run elsewhere: by CI, by the compose test.
+the test's; ``airflow`` notes what it was asked, for the test to go on with. What they stand in for is run elsewhere:
+by CI, by the compose test, by the e2e test of the README.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,13 +18,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 # They run until Ctrl-C, or for longer than CI may take; their parts have tests of their own.
 NOT_IN_CI = {"up", "docs-serve", "format", "constraints", "clean", "test-faults", "test-planted", "help"}
+ASKED = ".airflow-asked"
 COMPOSE = ["compose", "-f", "docker-compose.airflow.yml"]
 
 
 def stand_ins(folder: Path, port: int) -> Path:
     """A folder for the PATH."""
     folder.mkdir()
-    for name in ("make", "docker", "ssh-keyscan"):
+    for name in COMMANDS:
         real = shutil.which(name) or ""
         script = folder / name
         script.write_text(
@@ -72,5 +75,12 @@ def ssh_keyscan(*arguments: str) -> None:
     print(found.replace(f"[127.0.0.1]:{os.environ['SSH_PORT']}", arguments[-1]))
 
 
+def airflow(*arguments: str) -> None:
+    with Path(ASKED).open("a") as asked:
+        asked.write(json.dumps(arguments) + "\n")
+
+
+COMMANDS = {"make": make, "docker": docker, "ssh-keyscan": ssh_keyscan, "airflow": airflow}
+
 if __name__ == "__main__":
-    {"make": make, "docker": docker, "ssh-keyscan": ssh_keyscan}[sys.argv[1]](*sys.argv[2:])
+    COMMANDS[sys.argv[1]](*sys.argv[2:])

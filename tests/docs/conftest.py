@@ -1,11 +1,10 @@
-"""What the pages' blocks find: an Airflow home, the embedded cloud, two SSH hosts, and stand-ins of some commands."""
+"""What the pages' blocks find: the embedded cloud, two SSH hosts, and stand-ins of some commands."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-import subprocess
 import sys
 import tarfile
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ import pytest
 import yaml
 
 from hybrid_provider.emulator import Emulator
-from playground.environment import airflow_settings, aws_connection
+from playground.environment import aws_connection
 from tests.docs.commands import ROOT, stand_ins
 from tests.integration.sshhosts import sshd
 from tests.integration.test_deploy_operator import connection
@@ -61,27 +60,17 @@ class Stand:
 @pytest.fixture(scope="session")
 def stand(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
-    settings = os.environ | airflow_settings(folder / "airflow", folder / "store")
     with ExitStack() as stack:
-        migration = stack.enter_context(
-            subprocess.Popen(
-                [BIN / "airflow", "db", "migrate"],
-                env=settings,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        )
         emulator = stack.enter_context(Emulator(folder / "cloud", hosts=0))
         hosts = [stack.enter_context(sshd(folder / name, name)) for name in ("edge_01", "edge_02")]
         s3 = emulator.client("s3")
         for bucket in BUCKETS:
             s3.create_bucket(Bucket=bucket)
         s3.put_object(Bucket="artifacts", Key="docs/model.tar.gz", Body=archive("config.json", b"{}"))
-        assert migration.wait() == 0
         aws = aws_connection(emulator.environment, emulator.role_arn)
         yield Stand(
             hosts,
-            settings
+            os.environ
             | emulator.environment
             | {
                 "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import yaml
+from airflow.cli.cli_parser import get_parser
 from airflow.sdk import DAG
 
 from hybrid_provider.artifacts.__main__ import main as artifacts
 from hybrid_provider.artifacts.store import ReleaseStore
+from hybrid_provider.hooks.docker_engine import docker_target
+from hybrid_provider.hooks.ssh import ssh_target
 from hybrid_provider.rollout.__main__ import main as rollout
+from tests.docs.commands import ASKED
 from tests.docs.pages import PAGES, blocks_of
 from tests.integration.airflow_task import task_context
 
@@ -55,6 +61,8 @@ class Reader:
         assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
         pairs = (self.folder / ".environment").read_text().split("\0")
         self.environment = dict(pair.split("=", 1) for pair in pairs if pair)
+        for arguments in asked_of_airflow():
+            connect(arguments)
 
     def python(self, code: str) -> None:
         self.names["__file__"] = str(self.folder / "dag.py")
@@ -78,6 +86,30 @@ class Reader:
         """Output, or a picture."""
 
 
+def asked_of_airflow():
+    """The arguments of each `airflow` command since the last look."""
+    if not (asked := Path(ASKED)).exists():
+        return []
+    lines = asked.read_text().splitlines()
+    asked.unlink()
+    return map(json.loads, lines)
+
+
+def connect(arguments):
+    """Read `airflow connections add` as Airflow does, and what it adds as a target."""
+    given = get_parser().parse_args(arguments)
+    assert arguments[:2] == ["connections", "add"]
+    connection = {"conn_type": given.conn_type, "host": given.conn_host, "login": given.conn_login}
+    extra = json.loads(given.conn_extra)
+    os.environ[f"AIRFLOW_CONN_{given.conn_id.upper()}"] = json.dumps({**connection, "extra": extra})
+    if given.conn_type == "ssh":
+        assert ssh_target(given.conn_id).address.host_keys
+    elif given.conn_type == "docker_engine":
+        assert docker_target(given.conn_id, {"image": "server:1"}).serving
+    else:
+        assert extra["service_config"]["sagemaker"].keys() == {"role", "output_path"}
+
+
 @pytest.fixture
 def reader(stand, tmp_path, monkeypatch):
     """In a folder with a training script, an inventory, and a store with two releases, the older one live."""
@@ -92,8 +124,10 @@ def reader(stand, tmp_path, monkeypatch):
     Path("etc").mkdir()
     reader = Reader(tmp_path, environment)
     (dag,) = [block.code for block in blocks_of(Path("README.md")) if block.language == "python"]
-    reader.python(dag)
-    return reader
+    # A page brings the deploy that it is about.
+    reader.python(dag.partition("    OnPremDeployOperator(")[0])
+    with patch.dict(os.environ):
+        yield reader
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.botocore_models import read_once
 from tests.integration.engines import Dockerd, dockerd
 from tests.integration.s3bucket import Bucket
 from tests.integration.sshhosts import sshd
-from tests.training_stage import BUCKET, Puppets
+from tests.training_stage import BUCKET, HastyTime, Puppets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +59,14 @@ def puppet_cloud(tmp_path_factory: pytest.TempPathFactory, puppets: Puppets) -> 
     with Emulator(tmp_path_factory.mktemp("puppets"), hosts=0, runner_for=puppets.runner_for) as running:
         running.client("s3").create_bucket(Bucket=BUCKET)
         yield running
+
+
+@pytest.fixture(scope="module")
+def amazon_in_haste() -> Iterator[None]:
+    """The amazon provider's operator sleeps a hundredth of its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("airflow.providers.amazon.aws.hooks.sagemaker.time", HastyTime)
+        yield
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ class FaultProxy(ThreadingHTTPServer):
         self.upstream = urlsplit(upstream).netloc
         self.faults = deque(faults)
         self.requests = 0
+        self.crawl_seconds = 0.1
         self.ending = threading.Event()
 
     def handle_error(self, *_: object) -> None:
@@ -42,6 +43,7 @@ class FaultProxy(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: FaultProxy
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each body waits 40 ms for the acknowledgment of its head
 
     def do_HEAD(self) -> None:
         self._forward(None)
@@ -94,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _crawl(self, body: bytes) -> None:
         for byte in body:
-            if self.server.ending.wait(0.1):
+            if self.server.ending.wait(self.server.crawl_seconds):
                 break
             try:
                 self.wfile.write(bytes([byte]))

@@ -1,7 +1,6 @@
 """The amazon provider's own operator and sensor, unchanged, against the emulated SageMaker.
 
-Its loop with logs looks at a job's status every 30 seconds at the earliest, so that the runs wait for each
-other's clocks: all start together, in threads, and each test looks at one of them.
+All runs start together, in threads, and each test looks at one of them.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(emulator: Emulator) -> Iterator[Runs]:
+def runs(emulator: Emulator, amazon_in_haste: None) -> Iterator[Runs]:
     training = Training(emulator)
     with pytest.MonkeyPatch.context() as patch, capture_logs() as log, ThreadPoolExecutor(8) as pool:
         extra = {"region_name": emulator.environment["AWS_DEFAULT_REGION"]}

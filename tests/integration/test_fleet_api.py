@@ -228,6 +228,24 @@ def test_the_history_has_rollouts_and_trainings_newest_first_in_pages(admin, dig
     assert third == {"changes": [], "next": None}
 
 
+def test_a_rollout_that_failed_is_in_the_history_where_it_belongs(admin, digits, database):
+    newest, _ = admin.get("/hybrid_fleet/models/1/history").json()["changes"][:2]
+    failed = ended(NEW, {"REVERTED": 1}, state="FAILED", rollout="r-9") | {"task_id": "deploy"}
+    rows = [
+        {**failed, "at": "2026-11-23T23:00:00.000+00:00"},
+        {**failed, "at": "2026-11-01T00:00:00.000+00:00"},
+    ]
+    write_state(database, 1, {"failed": {"rollouts": rows}})
+
+    changes = admin.get("/hybrid_fleet/models/1/history").json()["changes"]
+    assert [change["state"] for change in changes][:3] == [newest["state"], "FAILED", "SUCCEEDED"]
+    assert changes[-1]["state"] == "FAILED"
+    page = admin.get("/hybrid_fleet/models/1/history?limit=1").json()
+    assert [change["state"] for change in page["changes"]] == [newest["state"]]
+    older = admin.get(f"/hybrid_fleet/models/1/history?limit=2&before={page['next']}").json()
+    assert [change["state"] for change in older["changes"]] == ["FAILED", "SUCCEEDED"]
+
+
 def test_the_charts_have_a_metric_per_release_and_hosts_per_release(admin, digits):
     charts = admin.get("/hybrid_fleet/models/1/charts").json()
 

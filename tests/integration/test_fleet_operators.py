@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
@@ -12,8 +13,11 @@ from hybrid_provider.exceptions import ConfigurationError
 from hybrid_provider.fleet.assets import model_asset
 from hybrid_provider.hooks.fleet import fleet_of
 from hybrid_provider.operators.audit import FleetAuditOperator
+from hybrid_provider.operators.pin import OnPremPinOperator
 from hybrid_provider.operators.rollback import OnPremRollbackOperator
 from hybrid_provider.targets.inventory import read_inventory
+from hybrid_provider.training.gate import Champion, champion_of
+from tests.fleets import ended, trained
 from tests.integration.airflow_task import task_context
 from tests.integration.test_deploy_operator import (
     FAST,
@@ -53,6 +57,37 @@ def look(tmp_path, context, **more):
     return operator.execute(context)
 
 
+def deployed(release, accuracy):
+    """The event of a deploy of a release with a metric."""
+    return ended(release["release_id"], {}, training=trained("job", accuracy=accuracy))
+
+
+def hosts_in(rows):
+    """The rows of hosts, without the times, which are of who looked: the worker or the host itself."""
+    found = {key: rows.get(key) for key in rows.values if key.startswith("host/")}
+    return {
+        key: {**row, "since": None, "probe": {**row["probe"], "at": None}}
+        for key, row in sorted(found.items())
+    }
+
+
+class Events(dict):
+    """``context["inlet_events"]`` of events that tasks have put out, the newest last."""
+
+    def __init__(self, *put_out):
+        super().__init__()
+        self.extras = [events[model_asset("digits")].extra for events in put_out]
+
+    def __getitem__(self, asset):
+        return self
+
+    def ascending(self, *, ascending):
+        return self
+
+    def limit(self, number):
+        return [SimpleNamespace(extra=extra) for extra in self.extras[::-1][:number]]
+
+
 def as_task(context, task_id):
     """The same asset state, another task."""
     fresh = task_context(asset_state_store=context["asset_state_store"])
@@ -85,7 +120,61 @@ def test_a_rollback_takes_each_host_to_what_it_served_before_and_the_champion_wi
     rows = context["asset_state_store"].of()
     assert rows.get("host/edge_01")["release"] == first["release_id"]
     assert (rows.get("rollout")["kind"], rows.get("rollout")["state"]) == ("rollback", "ROLLED_BACK")
-    assert task["outlet_events"][model_asset("digits")].extra["kind"] == "rollback"
+    extra = task["outlet_events"][model_asset("digits")].extra
+    assert (extra["kind"], extra["release"], extra["digest"]) == (
+        "rollback",
+        first["release_id"],
+        first["digest"],
+    )
+    events = [deployed(first, 0.9), deployed(second, 0.8), extra]
+    assert champion_of(events) == Champion(release=first["release_id"], metrics={"accuracy": 0.9})
+
+
+def test_rows_that_are_lost_are_written_again_as_they_were_by_an_audit(fleet, tmp_path):
+    context, first, _ = fleet
+    back = as_task(context, "rollback")
+    roll_back(tmp_path, back)
+    rows = context["asset_state_store"].of()
+    before = hosts_in(rows)
+    assert {row["release"] for row in before.values()} == {first["release_id"]}
+
+    task = as_task(context, "audit") | {
+        "inlet_events": Events(context["outlet_events"], back["outlet_events"])
+    }
+    task["ti"].run_id = "of the audit"
+    for key in before:
+        del rows.values[key]
+    look(tmp_path, task)
+    assert hosts_in(rows) == before
+
+
+def test_a_pinned_host_is_left_alone_by_a_rollback_until_it_is_unpinned(fleet, hosts, tmp_path):  # noqa: F811
+    context, first, second = fleet
+
+    def pin(on):
+        operator = OnPremPinOperator(
+            task_id="pin", model_name="digits", targets=TARGETS, skip=["edge_02"], pin=on
+        )
+        assert (operator.outlets, operator.inlets) == ([], [model_asset("digits")])
+        return operator.execute(as_task(context, "pin"))
+
+    rows = context["asset_state_store"].of()
+    pinned = {"name": "edge_01", "pinned": second["release_id"], "error": None}
+    assert pin("True") == {"model": "digits", "targets": [pinned]}
+    assert [rows.get(f"host/{name}")["pinned"] for name in TARGETS] == [second["release_id"], None]
+    roll_back(tmp_path, as_task(context, "rollback"))
+    assert [host.current for host in hosts] == [second["release_id"], first["release_id"]]
+
+    pin(False)
+    assert rows.get("host/edge_01")["pinned"] is None
+    roll_back(tmp_path, as_task(context, "back again"), only_from=second["release_id"])
+    assert [host.current for host in hosts] == [first["release_id"]] * 2
+
+
+def test_a_host_that_cannot_be_pinned_is_named_with_the_reason(hosts):  # noqa: F811
+    operator = OnPremPinOperator(task_id="pin", model_name="other", targets=TARGETS)
+    with pytest.raises(AirflowFailException, match=r"(?s)2 of 2 targets.*edge_01: nothing is live here"):
+        operator.execute(task_context())
 
 
 def test_an_audit_finds_changed_files_repairs_them_and_writes_the_rows_anew(fleet, hosts, tmp_path):  # noqa: F811

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException
 
 from hybrid_provider.artifacts.s3 import describe
+from hybrid_provider.artifacts.store import ReleaseStore
+from hybrid_provider.evidence.chain import Head
 from hybrid_provider.exceptions import ArtifactChanged
+from hybrid_provider.fleet.assets import model_asset
 from hybrid_provider.operators import sync as module
 from hybrid_provider.operators.sync import ModelArtifactSyncOperator
 from tests.integration.airflow_task import aws_connection, task_context
@@ -27,10 +31,13 @@ def artifact(bucket: Bucket, monkeypatch):
     return describe(bucket.access, bucket.uri("operator/model.onnx"))
 
 
-def run(artifact, tmp_path, **arguments):
+def task(artifact, tmp_path, **arguments):
     arguments = {"store_root": str(tmp_path / "store"), **arguments}
-    operator = ModelArtifactSyncOperator(task_id="sync", model_name="digits", artifact=artifact, **arguments)
-    return operator.execute(task_context())
+    return ModelArtifactSyncOperator(task_id="sync", model_name="digits", artifact=artifact, **arguments)
+
+
+def run(artifact, tmp_path, **arguments):
+    return task(artifact, tmp_path, **arguments).execute(task_context())
 
 
 def test_it_returns_a_release_that_json_can_carry(artifact, tmp_path):
@@ -57,6 +64,40 @@ def test_training_output_dates_the_release(artifact, tmp_path):
     provenance = json.loads((tmp_path / f"store/digits/provenance/{release['release_id']}.json").read_text())
     assert provenance["training"] == {key: fact for key, fact in training.items() if key != "artifact"}
     assert provenance["run"] == {"dag_id": "retrain", "task_id": "sync", "run_id": "manual"}
+
+
+def test_the_models_event_says_which_release_came_and_the_head_of_the_evidence(artifact, tmp_path):
+    training = {"job": "digits-1", "artifact": artifact.to_dict(), "arn": "arn:x", "metrics": {"acc": 0.9}}
+    context = task_context()
+    outlets = [model_asset("digits"), Asset("s3://other/")]
+    release = task(training, tmp_path, outlets=outlets).execute(context)
+
+    extra = json.loads(json.dumps(context["outlet_events"][outlets[0]].extra))
+    assert (extra["kind"], extra["release"], extra["digest"]) == (
+        "sync",
+        release["release_id"],
+        release["digest"],
+    )
+    assert extra["artifact"] == artifact.to_dict()
+    assert extra["training"] == {"job": "digits-1", "arn": "arn:x"}
+    assert (extra["dag_id"], extra["task_id"], extra["run_id"]) == ("retrain", "sync", "manual")
+    chain = ReleaseStore(tmp_path / "store").evidence
+    assert chain.verify(Head(**extra["evidence"])).length == 1
+    assert outlets[1] not in context["outlet_events"]
+
+
+def test_without_the_models_asset_as_an_outlet_no_event_is_touched(artifact, tmp_path):
+    context = task_context()
+    task(artifact.to_dict(), tmp_path).execute(context)
+    assert context["outlet_events"] == {}
+
+
+def test_lineage_leads_from_the_artifact_to_the_releases_folder(artifact, tmp_path):
+    syncing = task(artifact.to_dict(), tmp_path)
+    release = syncing.execute(task_context())
+    facets = syncing.get_openlineage_facets_on_complete(None)
+    assert [(one.namespace, one.name) for one in facets.inputs] == [("s3://artifacts", "operator/model.onnx")]
+    assert [(one.namespace, one.name) for one in facets.outputs] == [("file", release["path"])]
 
 
 @pytest.mark.parametrize("render", [str, json.dumps, lambda value: value["uri"]], ids=["str", "json", "uri"])

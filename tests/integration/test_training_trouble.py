@@ -14,7 +14,16 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from hybrid_provider.emulator.sagemaker.job import TrainingJob, now
 from hybrid_provider.exceptions import CloudUnavailable, TrainingInterrupted
-from tests.training_stage import Instance, environment, ours_and_theirs, train, train_with_amazon
+from tests.training_stage import (
+    Instance,
+    environment,
+    must_hold,
+    ours_and_theirs,
+    train,
+    train_with_amazon,
+)
+
+pytestmark = pytest.mark.usefixtures("amazon_in_haste")
 
 IMPATIENT = {"retries": {"total_max_attempts": 1}}
 """botocore repeats no call by itself."""
@@ -141,7 +150,7 @@ def test_a_spot_job_that_never_got_an_instance_is_no_success_and_costs_nothing(
     cloud.trouble.take_spot_instances()
     monkeypatch.setattr(TrainingJob, "wait_ends", property(lambda _: now()))
 
-    with pytest.raises(Exception, match=r"(?i)stopped|spot instances"):
+    with must_hold(), pytest.raises(Exception, match=r"(?i)stopped|spot instances"):
         task.attempt(spot(make))
 
     job = the_job(new_jobs)
@@ -156,7 +165,7 @@ def test_a_job_that_was_stopped_before_it_started_is_no_success_and_costs_nothin
     sagemaker = cloud.client("sagemaker")
     meanwhile(lambda: sagemaker.stop_training_job(TrainingJobName=the_job(new_jobs).name))
 
-    with pytest.raises(Exception, match=r"(?i)stopped"):
+    with must_hold(), pytest.raises(Exception, match=r"(?i)stopped"):
         task.attempt(spot(make))
 
     job = the_job(new_jobs)
@@ -167,7 +176,7 @@ def test_a_job_that_was_stopped_before_it_started_is_no_success_and_costs_nothin
 def test_a_job_that_exceeded_its_runtime_is_no_success_and_is_not_paid_twice(task, new_jobs, make):
     limited = {"StoppingCondition": {"MaxRuntimeInSeconds": 1}}
 
-    with pytest.raises(AirflowFailException, match="ran longer than max_runtime"):
+    with must_hold(), pytest.raises(AirflowFailException, match="ran longer than max_runtime"):
         task.attempt(make("wait", config=limited))
 
     job = the_job(new_jobs)
@@ -198,7 +207,11 @@ def test_ten_looks_that_fail_cost_no_second_job(cloud, task, *, puppets, new_job
         cloud.trouble.end()
         task.attempt(make("train", **arguments))
 
-    job = the_job(new_jobs)
+    jobs = new_jobs()
+    assert jobs
+    with must_hold():
+        assert len(jobs) == 1
+    job = jobs[0]
     assert (job.status, job.running) == ("Completed", False)
 
 

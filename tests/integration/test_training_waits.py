@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -79,6 +80,15 @@ def test_the_jobs_that_run_are_listed_over_all_pages_and_no_other(cloud, names):
     cloud.client("sagemaker").stop_training_job(TrainingJobName=names[50])
     found = backend_of(cloud).running({*names, "never-started"})
     assert set(found) == set(names) - {names[50]}
+
+
+def test_what_ended_lately_is_listed_and_nothing_else(cloud, names):
+    cloud.client("sagemaker").stop_training_job(TrainingJobName=names[51])
+    listed, backend = cloud.ledger.calls["ListTrainingJobs"], backend_of(cloud)
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    assert set(backend.ended({names[51], names[52]}, began)) == {names[51]}
+    assert cloud.ledger.calls["ListTrainingJobs"] <= listed + 2
+    assert backend.ended({names[51]}, datetime.now(UTC) + timedelta(minutes=1)) == {}
 
 
 def test_listing_ends_where_looking_at_the_jobs_costs_less(cloud, names):

@@ -1,18 +1,21 @@
 """What the amazon provider's SageMakerTrainingOperator gets wrong, and this one does not.
 
-Each test runs ours, and the amazon provider's where that can be; there it must fail.
+Each test runs ours, and the amazon provider's where that can be; there, what ``must_hold`` has to fail, and
+nothing else may.
 
 ====  ========================================================  =====================================================
 W     what must hold                                            run against the amazon provider's operator
 ====  ========================================================  =====================================================
 W1    a retry goes on with the job that runs                    here
 W2    a killed task stops its job                               here
-W3    a wait has no limit of its own                            here, by what its trigger is told; ours also in
-                                                                test_training_run (ten thousand looks)
+W3    a wait has no limit of its own                            here, by what its trigger is told: to run it needs
+                                                                aiobotocore; ours also in test_training_run (ten
+                                                                thousand looks)
 W4    max_ingestion_time stops the job                          here
 W5    a stopped job is no success, also without the log         here; stopped before its start in test_training_end
-W6    every look is fresh                                       no: its cache has no seam; ours in test_training_watch
-W7    the log goes on while deferred, each line once            no: its trigger needs aiobotocore; ours here and in
+W6    every look is fresh                                       here; ours also in test_training_watch
+W7    the log goes on while deferred, and no worker sleeps      here, by what its trigger is told and by its sleep;
+                                                                that each line comes once, ours in
                                                                 test_training_operator
 W8    a deferred wait needs no aiobotocore                      here
 W9    region, verify and botocore config reach every client     here
@@ -40,16 +43,23 @@ from uuid import uuid4
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from hybrid_provider.emulator.sagemaker import job as job_module
+from hybrid_provider.emulator.sagemaker.job import TrainingJob
+from hybrid_provider.training.run import TrainingRun
 from tests.boundaries import Boundaries, Boundary
 from tests.training_stage import (
+    HastyTime,
     Instance,
     environment,
+    must_hold,
     ours_and_theirs,
     rebuilt,
     train,
     train_with_amazon,
 )
 from tests.training_worker import Worker
+
+pytestmark = pytest.mark.usefixtures("amazon_in_haste")
 
 
 @pytest.fixture(scope="module")
@@ -79,25 +89,33 @@ def task(boundaries):
     return Instance(run_id=f"manual__{uuid4().hex[:8]}")
 
 
-@ours_and_theirs
-def test_w1_a_retry_of_a_killed_worker_goes_on_with_the_job_that_runs(boundaries, known, new_jobs, make):
+@pytest.fixture(scope="module")
+def worker(boundaries, known):
     worker = Worker(boundaries, known)
-    try:
-        arguments = {} if make is train else {"config": {"TrainingJobName": f"w1-{uuid4().hex[:8]}"}}
-        task = {
-            "run_id": uuid4().hex, "try_number": 0, "max_tries": 3, "store_url": boundaries.store_url,
-            "environment": known, "amazon": make is train_with_amazon, "arguments": arguments,
-        }  # fmt: skip
-        assert worker.attempt(task, Boundary("CreateTrainingJob", 1, "after")) is None
-        worker.attempt(task | {"try_number": 1})
-    finally:
-        worker.close()
-
-    assert len(new_jobs()) == 1
+    yield worker
+    worker.close()
 
 
 @ours_and_theirs
-def test_w2_a_killed_task_stops_its_job(cloud, task, puppets, new_jobs, make):
+def test_w1_a_retry_of_a_killed_worker_goes_on_with_the_job_that_runs(
+    boundaries, known, *, worker, new_jobs, make
+):
+    arguments = {} if make is train else {"config": {"TrainingJobName": f"w1-{uuid4().hex[:8]}"}}
+    task = {
+        "run_id": uuid4().hex, "try_number": 0, "max_tries": 3, "store_url": boundaries.store_url,
+        "environment": known, "amazon": make is train_with_amazon, "arguments": arguments,
+    }  # fmt: skip
+    assert worker.attempt(task, Boundary("CreateTrainingJob", 1, "after")) is None
+    worker.attempt(task | {"try_number": 1})
+
+    jobs = new_jobs()
+    assert jobs
+    with must_hold():
+        assert len(jobs) == 1
+
+
+@ours_and_theirs
+def test_w2_a_killed_task_stops_its_job(task, boundaries, puppets, *, new_jobs, make):
     operator = make("wait")
     execution = threading.Thread(target=quietly, args=(operator.execute, task.new_try()), daemon=True)
     execution.start()
@@ -105,10 +123,13 @@ def test_w2_a_killed_task_stops_its_job(cloud, task, puppets, new_jobs, make):
 
     operator.on_kill()
 
-    puppet_ended = puppets.of(job).wait(10)
-    puppets.of(job).finish()
-    execution.join(30)
-    assert puppet_ended is not None
+    try:
+        with must_hold():
+            assert ("StopTrainingJob", 1) in boundaries.calls
+        assert puppets.of(job).wait(60) is not None
+    finally:
+        puppets.of(job).finish()
+        execution.join(60)
 
 
 @ours_and_theirs
@@ -119,7 +140,8 @@ def test_w3_a_deferred_wait_has_no_limit_below_sagemakers_own(task, make):
     _, told = deferred.value.trigger.serialize()
     limit = told["waiter_delay"] * told["waiter_max_attempts"] if "waiter_max_attempts" in told else math.inf
     assert deferred.value.timeout is None
-    assert limit >= timedelta(days=28).total_seconds()
+    with must_hold():
+        assert limit >= timedelta(days=28).total_seconds()
 
 
 @ours_and_theirs
@@ -127,7 +149,9 @@ def test_w4_max_ingestion_time_stops_the_job(task, new_jobs, make):
     with pytest.raises(Exception, match=r"max_ingestion_time|took more than"):
         task.attempt(make("wait", max_ingestion_time=1))
 
-    assert not any(job.running for job in new_jobs())
+    assert new_jobs()
+    with must_hold():
+        assert not any(job.running for job in new_jobs())
 
 
 @ours_and_theirs
@@ -137,22 +161,67 @@ def test_w5_a_stopped_job_is_no_success(cloud, task, puppets, new_jobs, make):
 
     threading.Thread(target=stop, daemon=True).start()
 
-    with pytest.raises(Exception, match="stopped"):
+    with must_hold(), pytest.raises(Exception, match="stopped"):
         task.attempt(make("wait", print_log=False))
 
 
 @ours_and_theirs
-def test_w8_a_deferred_wait_needs_no_aiobotocore(task, make):
+def test_w6_a_look_is_fresh_also_where_its_message_is_not(
+    task, boundaries, *, puppets, new_jobs, monkeypatch, make
+):
+    enter = TrainingJob.enter
+    monkeypatch.setattr(TrainingJob, "enter", lambda job, to, _, **end: enter(job, to, "Working", **end))
+
+    def fail():
+        puppet = puppets.of(running_job(new_jobs, puppets))
+        while "DescribeTrainingJob" not in calls_since_create(boundaries):
+            threading.Event().wait(0.02)
+        puppet.finish(1, failure="ZeroDivisionError: division by zero")
+
+    threading.Thread(target=fail, daemon=True).start()
+
+    with must_hold(), pytest.raises(Exception, match="ZeroDivisionError"):
+        task.attempt(make("wait", print_log=True))
+
+
+@ours_and_theirs
+def test_w7_whoever_waits_while_deferred_is_told_to_show_the_log(task, make):
+    with pytest.raises(TaskDeferred) as deferred:
+        make("wait", deferrable=True, print_log=True).execute(task.new_try())
+
+    _, told = deferred.value.trigger.serialize()
+    with must_hold():
+        assert told.get("print_log") is True
+
+
+@ours_and_theirs
+def test_w7_no_worker_sleeps_before_it_defers(task, monkeypatch, make):
+    slept = []
+    monkeypatch.setattr(HastyTime, "sleep", staticmethod(slept.append))
+    monkeypatch.setattr(TrainingRun, "wait", lambda *_: slept.append(math.inf))
+
+    with pytest.raises(TaskDeferred):
+        make("wait", deferrable=True, print_log=True, check_interval=3600).execute(task.new_try())
+
+    with must_hold():
+        assert slept == []
+
+
+@ours_and_theirs
+def test_w8_a_deferred_wait_needs_no_aiobotocore(task, boundaries, make):
     assert importlib.util.find_spec("aiobotocore") is None
     with pytest.raises(TaskDeferred) as deferred:
         make("wait", deferrable=True).execute(task.new_try())
+    boundaries.attempt()
 
-    async def wait_a_moment():
-        async with asyncio.timeout(1):
-            await task.first_event(rebuilt(deferred.value.trigger))
+    async def look_once():
+        waiting = asyncio.create_task(task.first_event(rebuilt(deferred.value.trigger)))
+        while not waiting.done() and ("DescribeTrainingJob", 1) not in boundaries.calls:
+            await asyncio.wait({waiting}, timeout=0.02)
+        assert waiting.cancel() or waiting.result()
 
-    with pytest.raises(TimeoutError):
-        asyncio.run(wait_a_moment())
+    with must_hold(ImportError):
+        asyncio.run(look_once())
 
 
 @ours_and_theirs
@@ -165,7 +234,8 @@ def test_w9_the_region_of_the_task_is_that_of_every_client(task, boundaries, mon
     task.attempt(make(region_name="us-east-1", print_log=True))
 
     assert {service for service, _ in boundaries.scopes} >= {"sagemaker", "logs"}
-    assert {region for _, region in boundaries.scopes} == {"us-east-1"}
+    with must_hold():
+        assert {region for _, region in boundaries.scopes} == {"us-east-1"}
 
 
 @ours_and_theirs
@@ -177,13 +247,14 @@ def test_w10_the_xcom_has_no_secret_and_no_python_in_it(task, make):
 
     result = json.dumps(task.attempt(operator))
 
-    assert "hunter2" not in result
-    assert "datetime" not in result
-    assert len(result) < 1500
+    with must_hold():
+        assert "hunter2" not in result
+        assert "datetime" not in result
+        assert len(result) < 1500
 
 
 @ours_and_theirs
-def test_w11_what_was_billed_is_what_the_cloud_says(task, puppets, new_jobs, make, capfd):
+def test_w11_what_was_billed_is_what_the_cloud_says(task, puppets, *, new_jobs, make, capfd, monkeypatch):
     if make is train:
         operator = make("wait", spot=True)
     else:
@@ -193,8 +264,9 @@ def test_w11_what_was_billed_is_what_the_cloud_says(task, puppets, new_jobs, mak
 
     def finish():
         puppet = puppets.of(running_job(new_jobs, puppets))
-        # Long enough that a spot instance's price shows in whole seconds.
-        threading.Event().wait(4)
+        # It ends a hundred seconds from now, of which spot is billed a part.
+        end = job_module.now() + timedelta(seconds=100)
+        monkeypatch.setattr(job_module, "now", lambda: end)
         puppet.finish()
 
     threading.Thread(target=finish, daemon=True).start()
@@ -202,31 +274,42 @@ def test_w11_what_was_billed_is_what_the_cloud_says(task, puppets, new_jobs, mak
 
     (job,) = new_jobs()
     said = re.search(r"(\d+) instance seconds billed|Billable seconds: (\d+)", capfd.readouterr().out)
-    assert int(said[1] or said[2]) == job.billed_seconds
+    assert 0 < job.billed_seconds < 100
+    with must_hold():
+        assert int(said[1] or said[2]) == job.billed_seconds
 
 
 @ours_and_theirs
 def test_w12_a_success_has_an_artifact(task, make):
-    with pytest.raises(Exception, match="artifact"):
+    with must_hold(), pytest.raises(Exception, match="artifact"):
         task.attempt(make("empty"))
 
 
 @ours_and_theirs
 def test_w13_links_lead_to_the_job(make):
-    assert {link.name for link in make().operator_extra_links} == {"SageMaker training job", "CloudWatch log"}
+    with must_hold():
+        assert {link.name for link in make().operator_extra_links} == {
+            "SageMaker training job",
+            "CloudWatch log",
+        }
 
 
 @ours_and_theirs
 def test_w14_a_failing_script_is_not_paid_again_by_a_retry(task, make):
-    with pytest.raises(AirflowFailException):
+    with pytest.raises(Exception, match="ZeroDivisionError") as failed:
         task.attempt(make("fail"))
+
+    with must_hold():
+        assert isinstance(failed.value, AirflowFailException)
 
 
 @ours_and_theirs
 def test_w15_a_script_is_packed_and_uploaded_once(task, boundaries, tmp_path, make):
     (tmp_path / "train.py").write_text(f"# {task.run_id}\n")
-    for run_id in (task.run_id, f"{task.run_id}-2"):
-        Instance(run_id=run_id).attempt(make(source_dir=str(tmp_path), entry_point="train.py"))
+    with must_hold(TypeError):
+        operators = [make(source_dir=str(tmp_path), entry_point="train.py") for _ in range(2)]
+    for number, operator in enumerate(operators):
+        Instance(run_id=f"{task.run_id}-{number}").attempt(operator)
 
     assert [call for call, _ in boundaries.calls].count("s3 PUT source") == 1
 
@@ -249,6 +332,11 @@ def quietly(call, *arguments):
         return call(*arguments)
     except Exception:  # noqa: BLE001 - the ledger is looked at, not the error
         return None
+
+
+def calls_since_create(boundaries):
+    calls = [call for call, _ in tuple(boundaries.calls)]
+    return calls[calls.index("CreateTrainingJob") :] if "CreateTrainingJob" in calls else []
 
 
 def running_job(new_jobs, puppets):

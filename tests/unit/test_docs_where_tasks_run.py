@@ -38,8 +38,3 @@ def test_what_each_command_sets_is_read_by_the_compose_file_or_by_compose_itself
 
     assert "docker compose -f docker-compose.airflow.yml" in command
     assert set(re.findall(r"\b([A-Z_]+)=", command)) <= known
-
-
-@pytest.mark.parametrize("link", re.findall(r"\]\(((?!http)[^)#]+)\)", PAGE))
-def test_the_links_lead_somewhere(link):
-    assert (ROOT / "docs" / link).resolve().exists()

@@ -73,17 +73,16 @@ def context(stores=None):
     return {"ti": ti, "asset_state_store": stores or AssetStores(), "outlet_events": OutletEvents()}
 
 
-def fleet_state(context, names=("edge-1", "edge-2"), rollout="r-2", continues=None):
+def fleet_state(context, names=("edge-1", "edge-2"), rollout="r-2", continues=None, **more):
+    facts = {"kind": "deploy", "release": NEW, "digests": {NEW: DIGEST}}
     return FleetState(
         context,
-        kind="deploy",
         rollout=rollout,
         model="digits",
-        release=NEW,
-        digest=DIGEST,
         groups=dict.fromkeys(names, "munich"),
         max_failures=0,
         continues=continues,
+        **{**facts, **more},
     )
 
 
@@ -91,7 +90,7 @@ def entry(target, state, detail="", seconds=1.0):
     return JournalEntry(seconds=seconds, target=target, state=state, detail=detail)
 
 
-def result(states, error=None):
+def result(states, error=None, **more):
     targets = tuple(
         TargetResult(
             name=name,
@@ -106,17 +105,14 @@ def result(states, error=None):
         )
         for name, state in states.items()
     )
-    return RolloutResult(
-        kind=ResultKind.DEPLOY,
-        rollout="r-2",
-        model="digits",
-        release_id=NEW,
-        digest=DIGEST,
-        state=RolloutState.SUCCEEDED,
-        targets=targets,
-        waves=(("edge-1",), ("edge-2",)),
-        seconds=3.0,
-    )
+    facts = {
+        "kind": ResultKind.DEPLOY,
+        "release_id": NEW,
+        "digest": DIGEST,
+        "state": RolloutState.SUCCEEDED,
+        "waves": (("edge-1",), ("edge-2",)),
+    }
+    return RolloutResult(rollout="r-2", model="digits", targets=targets, seconds=3.0, **{**facts, **more})
 
 
 def test_a_rollout_and_its_hosts_are_in_the_asset_s_state_and_its_event():
@@ -127,7 +123,7 @@ def test_a_rollout_and_its_hosts_are_in_the_asset_s_state_and_its_event():
         state.entered(entry("edge-1", TargetState.SUCCEEDED))
         state.ended(result({"edge-1": "SUCCEEDED", "edge-2": "SUCCEEDED"}))
         state.announce(
-            result({"edge-1": "SUCCEEDED", "edge-2": "SUCCEEDED"}).to_dict(),
+            result({"edge-1": "SUCCEEDED", "edge-2": "SUCCEEDED"}),
             {"job": "j", "billable_seconds": 9},
         )
 
@@ -169,6 +165,34 @@ def test_a_failure_counts_where_the_rollout_is():
     rows = task["asset_state_store"].of()
     assert rows.get("rollout")["failures"] == 1
     assert rows.get("host/edge-1")["error"] == "no route"
+
+
+def test_a_rollback_tells_the_release_that_most_hosts_have_now():
+    task = context()
+    back = {"kind": ResultKind.ROLLBACK, "release_id": None, "digest": None}
+    ended = result({"edge-1": "SUCCEEDED"}, **back, state=RolloutState.ROLLED_BACK)
+    with fleet_state(task, kind="rollback", release=None) as state:
+        state.ended(ended)
+        state.announce(ended, training=None)
+
+    extra = task["outlet_events"][model_asset("digits")].extra
+    assert (extra["release"], extra["digest"]) == (NEW, DIGEST)
+    rows = task["asset_state_store"].of()
+    assert (rows.get("rollout")["release"], rows.get("host/edge-1")["digest"]) == (NEW, DIGEST)
+
+
+def test_a_rollout_that_failed_is_kept_for_the_history_until_a_retry_has_put_it_right():
+    stores = AssetStores()
+    with fleet_state(context(stores)) as state:
+        state.entered(entry(None, RolloutState.WAVE))
+        state.ended(result({"edge-1": "REVERTED"}, error="HTTP 500", state=RolloutState.PAUSED))
+    (failed,) = stores.of().get("failed")["rollouts"]
+    told = (failed["rollout"], failed["state"], failed["targets"], failed["run_id"])
+    assert told == ("r-2", "PAUSED", {"REVERTED": 1}, "r")
+
+    with fleet_state(context(stores), continues=datetime.now(UTC)) as state:
+        state.ended(result({"edge-1": "SUCCEEDED"}))
+    assert stores.of().get("failed") == {"rollouts": []}
 
 
 def test_a_try_that_continues_a_rollout_keeps_when_it_began():

@@ -33,6 +33,21 @@ def test_a_line_that_goes_on_below_belongs_to_who_began_it():
     assert list(events(log)) == [Says("info", "Rollout SUCCEEDED"), Says("info", "host     state")]
 
 
+def test_what_was_logged_with_line_breaks_is_told_line_by_line_and_without_airflow_s_own_marks():
+    log = [
+        "2026-11-23T22:00:00.000000Z [info     ] Deploy SUCCEEDED in 7.9 s\n",
+        "target   state\n",
+        f"edge_01  SUCCEEDED [{OURS}] loc=_fleet.py:188\n",
+        line("Pushing xcom", "task"),
+    ]
+
+    assert [event.text for event in events(log)] == [
+        "Deploy SUCCEEDED in 7.9 s",
+        "target   state",
+        "edge_01  SUCCEEDED",
+    ]
+
+
 def test_a_failure_is_told_by_the_last_line_of_its_traceback():
     log = [
         line("Task failed with exception", "task", "error"),

@@ -107,7 +107,7 @@ def test_after_a_rollback_the_champion_is_the_release_gone_back_to():
     events = [
         ended(A, {}, training=trained("one", accuracy=0.9)),
         ended(B, {}, training=trained("two", accuracy=0.95)),
-        ended(A, {}, kind="rollback"),
+        ended(A, {}, kind="rollback", state="ROLLED_BACK"),
     ]
 
     assert champion_of(events) == Champion(release=A, metrics={"accuracy": 0.9})

@@ -10,7 +10,15 @@ import pytest
 
 from hybrid_provider.exceptions import CloudUnavailable, TrainingRefused
 from hybrid_provider.training import polls as module
-from hybrid_provider.training.polls import EVERYTHING, FEW, LOGS_A_ROUND, NEWS_A_ROUND, Due, SharedPolls
+from hybrid_provider.training.polls import (
+    EVERYTHING,
+    FEW,
+    LOGS_A_ROUND,
+    NEWS_A_ROUND,
+    Due,
+    SharedPolls,
+    parts_of,
+)
 
 HOUR = timedelta(hours=1)
 
@@ -20,6 +28,7 @@ class Jobs:
 
     def __init__(self, count):
         self.marks = {f"job-{number}": "Training" for number in range(count)}
+        self.ends = {}
         self.error: Exception | None = None
         self.asked = 0
 
@@ -28,6 +37,12 @@ class Jobs:
         if self.error is not None:
             raise self.error
         return {name: mark for name, mark in self.marks.items() if name in names}
+
+    def ended(self, names, _since):
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return {name: mark for name, mark in self.ends.items() if name in names}
 
 
 class Crowd:
@@ -94,6 +109,50 @@ async def test_a_job_that_is_missing_is_looked_at_in_every_round_until_its_wait_
     for _ in range(3):
         await crowd.polls.round()
         assert await crowd.told() == ["job-7"]
+
+
+async def test_a_job_that_ended_is_looked_at_after_a_glance_and_again_only_when_it_changed(jobs, crowd):
+    jobs.ends["job-7"] = "Stopping"
+    await crowd.polls.glance()
+    assert await crowd.told() == ["job-7"]
+    await crowd.polls.glance()
+    assert await crowd.told() == []
+    jobs.ends["job-7"] = "Stopped"
+    await crowd.polls.glance()
+    assert await crowd.told() == ["job-7"]
+
+
+async def test_a_glance_that_fails_leaves_it_to_the_round(jobs, crowd):
+    jobs.error = CloudUnavailable("ThrottlingException")
+    await crowd.polls.glance()
+    assert await crowd.told() == []
+
+
+async def test_there_is_no_glance_for_a_few_nor_where_listing_is_refused(stack, jobs, crowd):
+    few = Jobs(FEW)
+    await Crowd(few, stack).polls.glance()
+    assert few.asked == 0
+
+    jobs.error = TrainingRefused("grant sagemaker:ListTrainingJobs")
+    await crowd.polls.round()
+    asked = jobs.asked
+    await crowd.polls.glance()
+    assert jobs.asked == asked
+
+
+@pytest.mark.parametrize(("seconds", "glances"), [(1, 0), (3, 0), (4, 1), (30, 5), (300, 5)])
+def test_the_time_between_two_rounds_is_parted_by_glances(seconds, glances):
+    parts = parts_of(timedelta(seconds=seconds))
+    assert len(parts) == glances + 1
+    assert sum(parts, timedelta()) == timedelta(seconds=seconds)
+
+
+async def test_rounds_are_parted_by_glances_that_wake_a_wait_whose_job_ended(jobs, stack, monkeypatch):
+    monkeypatch.setattr(module, "SHORTEST_PART", timedelta(milliseconds=1))
+    monkeypatch.setattr(module, "pauses", lambda _: iter([timedelta(milliseconds=6), HOUR]))
+    crowd = Crowd(jobs, stack)
+    jobs.ends["job-39"] = "Completed"
+    assert await crowd.turns[39].next() == Due.LOOK
 
 
 async def test_a_job_that_reached_another_phase_is_looked_at_once(jobs, crowd):

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from hybrid_provider.emulator.sagemaker.describe import description
-from hybrid_provider.emulator.sagemaker.errors import ResourceInUse, ValidationException
+from hybrid_provider.emulator.sagemaker.errors import ResourceInUse, ServiceError, ValidationException
 from hybrid_provider.emulator.sagemaker.job import Secondary, TrainingJob, now
 from hybrid_provider.emulator.sagemaker.ledger import Ledger
 from hybrid_provider.emulator.sagemaker.life import live
@@ -62,12 +62,15 @@ class TrainingService:
             target=live, args=(job, self._world, self.trouble), name=f"job {job.name}", daemon=True
         )
         with self._lock:
+            if self._world.closing.is_set():
+                # Nobody would stop it, and whoever ends the emulator would wait for it.
+                raise ServiceError("the emulator is ending")
             # Two requests at once may both have come so far; one of them wins.
             self._refuse_taken(job.name)
             refuse_over_quota(request, self._jobs.values(), self._quota)
             self._jobs[job.name] = job
             self._threads.append(thread)
-        thread.start()
+            thread.start()
         return {"TrainingJobArn": job.arn}
 
     def describe_training_job(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +120,8 @@ class TrainingService:
 
     def close(self) -> None:
         """End all jobs, giving them no time, and wait for their threads."""
-        self._world.closing.set()
+        with self._lock:
+            self._world.closing.set()
         for job in self._all():
             job.request_stop()
         for thread in self._threads:

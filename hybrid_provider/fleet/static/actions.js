@@ -18,7 +18,7 @@ const KINDS = [
 ];
 
 const missing = ({ text, tag }, model) =>
-  `No DAG does this for ${model}: "${text}" starts the DAG that has the model's asset as an outlet and the tag ${tag}`;
+  `No DAG does this for ${model}: "${text}" starts the DAG that has the model's asset as an outlet or inlet, and the tag ${tag}`;
 
 export function Actions({ fleet, selected, onStarted }) {
   const [open, setOpen] = useState(null);

@@ -41,7 +41,8 @@ export function Rollout({ rollout }) {
         h(Flex, { display: "inline-flex", gap: 3, wrap: "wrap", align: "center", ml: 1 },
           h(Heading, { size: "sm", as: "h2" }, `${rollout.running ? "Running" : "Last"} ${name.toLowerCase()}`),
           h(StateBadge, { state: rollout.state, variant: "solid" }),
-          h(Release, { release: rollout.release }),
+          // While a rollback runs, each host goes to a release of its own.
+          rollout.release && h(Release, { release: rollout.release }),
           h(Text, { as: "span", fontSize: "sm", color: "fg.muted" }, `${serving} of ${count(names.length, "host")} done`),
           h(Text, { as: "span", fontSize: "sm", color: "fg.muted" }, duration(seconds)),
           h(chakra.span, { fontSize: "sm" }, h(RunLink, { dagId: rollout.dag_id, runId: rollout.run_id }, "run")))),
@@ -60,9 +61,11 @@ const Legend = ({ counts }) =>
 function Budget({ rollout }) {
   const { failures = 0, max_failures: most } = rollout;
   if (most == null) return null;
-  const told = failures > most
-    ? `${count(failures, "failure")}: more than the ${most} that the policy allows`
-    : `${count(failures, "failure")} of ${most} that the policy allows`;
+  const told = most === 0
+    ? `${failures ? count(failures, "failure") : "No failure"}; the policy allows none`
+    : failures > most
+      ? `${count(failures, "failure")}: more than the ${most} that the policy allows`
+      : `${count(failures, "failure")} of ${most} that the policy allows`;
   return h(HStack, { gap: 3, maxW: "xl" },
     h(Text, { fontSize: "sm", whiteSpace: "nowrap" }, told),
     h(ShareBar, { flex: 1, whole: Math.max(most, failures, 1), parts: [{ label: "failures", palette: "failed", hosts: failures }], label: told }));

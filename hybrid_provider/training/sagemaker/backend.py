@@ -13,13 +13,13 @@ from hybrid_provider.training.sagemaker.errors import code_of, message_of, sagem
 from hybrid_provider.training.sagemaker.faults import request_faults, too_costly
 from hybrid_provider.training.sagemaker.logs import last_lines, new_lines
 from hybrid_provider.training.sagemaker.request import Place, create_request, role_of, source_uri
-from hybrid_provider.training.sagemaker.running import running_jobs
+from hybrid_provider.training.sagemaker.running import ended_jobs, running_jobs
 from hybrid_provider.training.sagemaker.status import job_status
 from hybrid_provider.training.source import SourceBundle
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from hybrid_provider.artifacts.artifact import Artifact
     from hybrid_provider.aws import AwsAccess
@@ -83,6 +83,10 @@ class SageMakerBackend:
     def running(self, names: Collection[str]) -> Mapping[str, str]:
         """ListTrainingJobs; see :class:`~hybrid_provider.training.polls.RunningJobs`."""
         return running_jobs(self._client("sagemaker"), names)
+
+    def ended(self, names: Collection[str], since: datetime) -> Mapping[str, str]:
+        """ListTrainingJobs of what changed; see :class:`~hybrid_provider.training.polls.RunningJobs`."""
+        return ended_jobs(self._client("sagemaker"), names, since)
 
     def cancel(self, ref: JobRef) -> None:
         """StopTrainingJob."""
