@@ -85,7 +85,7 @@ DOCS_PORT ?= 8000
 docs-serve: .venv/.docs  ## Show the documentation on http://127.0.0.1:8000, anew after each change (DOCS_PORT=8000)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict --dev-addr 127.0.0.1:$(DOCS_PORT)
 
-test-docs: .venv/.dev  ## Run every code block of README.md and docs/
+test-docs: docs  ## Run every code block of README.md and docs/
 	$(PYTEST) tests/docs
 
 lint: .venv/.dev  ## Check style, types and the direction of imports

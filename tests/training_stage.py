@@ -100,6 +100,7 @@ class Puppets:
 
     def __init__(self) -> None:
         self._by_job: dict[str, Puppet] = {}
+        self._by_host: dict[tuple[str, str], Puppet] = {}
         self._starts: Counter[str] = Counter()
         self._changed = threading.Condition()
 
@@ -118,7 +119,7 @@ class Puppets:
             puppet.say("about to fail")
             puppet.finish(1, failure="ZeroDivisionError: division by zero")
         with self._changed:
-            self._by_job[name] = puppet
+            self._by_job[name] = self._by_host[name, container.host] = puppet
             self._starts[name] += 1
             self._changed.notify_all()
         return puppet
@@ -133,6 +134,13 @@ class Puppets:
             if not self._changed.wait_for(lambda: name in self._by_job, timeout=60):
                 raise TimeoutError(f"{name} was never started")
             return self._by_job[name]
+
+    def on(self, name: str, host: str) -> Puppet:
+        """The newest container of a job on one of its hosts, once it runs."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: (name, host) in self._by_host, timeout=60):
+                raise TimeoutError(f"{name} was never started on {host}")
+            return self._by_host[name, host]
 
 
 class Comms:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.checksum import MD5, Checksum, Running
-from hybrid_provider.artifacts.reading import checksum_of
+from hybrid_provider.artifacts.reading import checksum_of, is_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +41,12 @@ def checksums_of(access: Access, objects: Sequence[StoredObject]) -> Mapping[Sto
             said[item].algorithm,
         )
     return computed
+
+
+def refuse_damaged(access: Access, item: StoredObject, running: Running) -> None:
+    """Raise ArtifactRefused if an object's bytes, which all have come, are not those that S3 took in."""
+    if is_damaged(access, item, running):
+        raise running.refusal(item.location)
 
 
 class Checks:
@@ -75,7 +81,8 @@ class Checks:
         if running is None or running.holds:
             return True
         if self._expected[item].algorithm != MD5:
-            running.check(item.location)
+            refuse_damaged(self._access, item, running)
+            return True
         self._doubted[item] = path
         return False
 
@@ -85,7 +92,7 @@ class Checks:
         for item, checksum in asked.items():
             running = Running(checksum)
             running.update(memoryview((folder / self._doubted[item]).read_bytes()))
-            running.check(item.location)
+            refuse_damaged(self._access, item, running)
 
 
 def _md5_of(item: StoredObject) -> Checksum | None:

@@ -1,7 +1,7 @@
 """The checksum that S3 keeps of a whole object, computed again over the bytes that came.
 
-It finds what was damaged on the way or in the store, at a fiftieth of what a SHA-256 costs. One over the
-parts of an upload (``COMPOSITE``) cannot be computed, for S3 does not tell where they end.
+It finds what was damaged on the way or in the store, at a fiftieth of what a SHA-256 costs. That of an upload
+in parts may be one over the parts' own (``COMPOSITE``): it is computed where they are as long as the first.
 """
 
 from __future__ import annotations
@@ -34,21 +34,28 @@ class Checksum:
     Attributes:
         algorithm: As in S3: ``CRC64NVME``, ``CRC32C``, ``CRC32``, ``SHA256`` or ``SHA1``; or :data:`MD5`.
         value: In base64.
+        part_bytes: 0 for that of the whole object. Else it is that of the parts' own checksums, one after the
+            other, and this is the length of each part but the last.
+        parts: How many there are; 0 for the whole object.
     """
 
     algorithm: str
     value: str
+    part_bytes: int = 0
+    parts: int = 0
 
     @classmethod
     def of(cls, head: Mapping[str, object]) -> Checksum | None:
-        """The checksum of the whole object in the answer to a HEAD with ChecksumMode; None for none."""
-        if head.get("ChecksumType", _WHOLE) != _WHOLE:
-            return None
+        """The checksum in the answer to a HEAD with ChecksumMode; None for none.
+
+        One over parts comes without their length, which another HEAD tells.
+        """
         for algorithm in _ALGORITHMS:
-            value = head.get(f"Checksum{algorithm}")
-            # Before S3 told the type, a composite one was known by the number of its parts.
-            if isinstance(value, str) and "-" not in value:
-                return cls(algorithm, value)
+            said = head.get(f"Checksum{algorithm}")
+            if isinstance(said, str):
+                value, _, parts = said.partition("-")
+                if parts.isdecimal() or (not parts and head.get("ChecksumType", _WHOLE) == _WHOLE):
+                    return cls(algorithm, value, parts=int(parts or 0))
         return None
 
     @property
@@ -61,11 +68,11 @@ class Running:
     """A checksum of bytes that come in order."""
 
     def __init__(self, expected: Checksum) -> None:
-        self._expected = expected
+        self.expected = expected
         self._sum: _Sum = (
-            hashlib.new(_HASHES[expected.algorithm], usedforsecurity=False)
-            if expected.algorithm in _HASHES
-            else _Crc(expected.algorithm)
+            _OverParts(expected.algorithm, expected.part_bytes)
+            if expected.parts
+            else _sum(expected.algorithm)
         )
 
     def update(self, chunk: memoryview) -> None:
@@ -75,16 +82,15 @@ class Running:
     @property
     def holds(self) -> bool:
         """Whether the bytes so far have it."""
-        return self._value == self._expected.value
+        return self._value == self.expected.value
 
-    def check(self, location: Location) -> None:
-        """Raise ArtifactRefused if the bytes are not those that S3 took in."""
-        if not self.holds:
-            raise ArtifactRefused(
-                f"{location}: its bytes have {self._expected.algorithm} {self._value}, and S3 says "
-                f"{self._expected.value}: they were damaged in the store or on the way; sync again, and if "
-                "that does not help, upload it again"
-            )
+    def refusal(self, location: Location) -> ArtifactRefused:
+        """The error that the bytes are not those that S3 took in."""
+        return ArtifactRefused(
+            f"{location}: its bytes have {self.expected.algorithm} {self._value}, and S3 says "
+            f"{self.expected.value}: they were damaged in the store or on the way; sync again, and if "
+            "that does not help, upload it again"
+        )
 
     @property
     def _value(self) -> str:
@@ -95,6 +101,32 @@ class _Sum(Protocol):
     def update(self, data: memoryview, /) -> None: ...
 
     def digest(self) -> bytes: ...
+
+
+class _OverParts:
+    """The checksum of the checksums of parts of equal length."""
+
+    def __init__(self, algorithm: str, part_bytes: int) -> None:
+        self._algorithm, self._part_bytes = algorithm, part_bytes
+        self._sums = bytearray()
+        self._part, self._left = _sum(algorithm), part_bytes
+
+    def update(self, data: memoryview, /) -> None:
+        while len(data):
+            if not self._left:
+                self._end_part()
+            piece, data = data[: self._left], data[self._left :]
+            self._part.update(piece)
+            self._left -= len(piece)
+
+    def digest(self) -> bytes:
+        whole = _sum(self._algorithm)
+        whole.update(memoryview(bytes(self._sums) + self._part.digest()))
+        return whole.digest()
+
+    def _end_part(self) -> None:
+        self._sums += self._part.digest()
+        self._part, self._left = _sum(self._algorithm), self._part_bytes
 
 
 class _Crc:
@@ -109,6 +141,12 @@ class _Crc:
 
     def digest(self) -> bytes:
         return self._value.to_bytes(self._bytes, "big")
+
+
+def _sum(algorithm: str) -> _Sum:
+    if algorithm in _HASHES:
+        return hashlib.new(_HASHES[algorithm], usedforsecurity=False)
+    return _Crc(algorithm)
 
 
 def _crc(algorithm: str) -> Callable[[memoryview, int], int] | None:

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.archive import unpack
-from hybrid_provider.artifacts.checking import Checks, checksums_of
+from hybrid_provider.artifacts.checking import Checks, checksums_of, refuse_damaged
 from hybrid_provider.artifacts.checksum import Running
 from hybrid_provider.artifacts.folder import FolderWriter, free_bytes
 from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
@@ -120,7 +120,7 @@ class Fetch:
         name = self.artifact.uri.rpartition("/")[2]
         unpack(name, item.size_bytes, bodies, writer, self.limits, stop=download.stop)
         if running is not None:
-            running.check(item.location)
+            refuse_damaged(self.access, item, running)
         if self.expected_sha256 is not None and sha256.hexdigest() != self.expected_sha256:
             raise ArtifactRefused(
                 f"{self.artifact.uri} has SHA-256 {sha256.hexdigest()}, not {self.expected_sha256}; "

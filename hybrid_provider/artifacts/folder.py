@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
+import re
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +23,10 @@ FILE_MODE = 0o644
 FOLDER_MODE = 0o755
 # One fsync waits for one commit of the file system's journal; many at once share it.
 _SYNCS_AT_ONCE = 16
+# Smaller files wait for the end, where one call brings all of them to the disk.
+_LARGE_BYTES = 1 << 20
+# Of Linux: before it, a file's error was not told to who syncs the file system.
+_SYNCFS_TELLS_ERRORS = (5, 8)
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # The file system's own limits on hard links, or none at all.
 _NO_LINK = frozenset({errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS})
@@ -68,6 +74,7 @@ class FolderWriter:
         self.root = root
         self._syncing = ThreadPoolExecutor(_SYNCS_AT_ONCE, thread_name_prefix="fsync")
         self._synced: list[Future[None]] = []
+        self._small: list[Path] = []
         self._files: list[ManifestFile] = []
         self._open: dict[str, NewFile] = {}
         self._folders: dict[str, None] = {}
@@ -129,8 +136,7 @@ class FolderWriter:
             if error.errno not in _NO_LINK:
                 raise
             self._copy(path, source)
-        self._synced.append(self._syncing.submit(sync_to_disk, self.root / path))
-        self._files.append(ManifestFile(path, source.stat().st_size, sha256))
+        self._take_as_written(path, source.stat().st_size, sha256)
         return True
 
     def _copy(self, path: str, source: Path) -> None:
@@ -142,12 +148,20 @@ class FolderWriter:
         """Take a file as complete: all its bytes were put and hashed."""
         del self._open[file.path]
         os.close(file.descriptor)
-        self._synced.append(self._syncing.submit(sync_to_disk, self.root / file.path))
-        self._files.append(ManifestFile(file.path, file.size_bytes, file.sha256.hexdigest()))
+        self._take_as_written(file.path, file.size_bytes, file.sha256.hexdigest())
+
+    def _take_as_written(self, path: str, size_bytes: int, sha256: str) -> None:
+        self._files.append(ManifestFile(path, size_bytes, sha256))
+        if size_bytes < _LARGE_BYTES:
+            self._small.append(self.root / path)
+        else:
+            self._synced.append(self._syncing.submit(sync_to_disk, self.root / path))
 
     def seal(self) -> Manifest:
         """Make everything durable; what was written."""
         manifest = Manifest.of(self._files)
+        if len(self._small) <= _SYNCS_AT_ONCE or not sync_file_system(self.root):
+            self._synced += [self._syncing.submit(sync_to_disk, path) for path in self._small]
         for synced in self._synced:
             synced.result()
         for folder in reversed(self._folders):
@@ -193,6 +207,29 @@ def sync_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_file_system(path: Path) -> bool:
+    """Bring all that was written to the file system of ``path`` to the disk; False where that proves nothing.
+
+    A thousand small files take a tenth of the time of as many fsyncs. It waits for what other programs wrote
+    there as well.
+    """
+    release = tuple(int(number) for number in re.findall(r"[0-9]+", os.uname().release)[:2])
+    if release < _SYNCFS_TELLS_ERRORS:
+        return False
+    try:
+        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError):  # another libc
+        return False
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def make_folder(path: Path) -> None:

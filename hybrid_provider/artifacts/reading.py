@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, TypeAlias
 
-from hybrid_provider.artifacts import s3
+from hybrid_provider.artifacts import s3, s3_checksums
 from hybrid_provider.artifacts.bucket import open_bucket
 from hybrid_provider.artifacts.clouds import CloudAccess, cloud_objects, open_cloud
 from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
     from hybrid_provider.artifacts.artifact import Artifact
-    from hybrid_provider.artifacts.checksum import Checksum
+    from hybrid_provider.artifacts.checksum import Checksum, Running
     from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 
 Access: TypeAlias = AwsAccess | CloudAccess
+_log = logging.getLogger(__name__)
 
 
 def describe(access: Access, uri: str, policy: TransferPolicy, *, version_id: str | None = None) -> Artifact:
@@ -59,7 +61,23 @@ def open_store(access: Access, location: Location, policy: TransferPolicy) -> Ob
 
 def checksum_of(access: Access, item: StoredObject) -> Checksum | None:
     """The store's own checksum over the whole object, where it has one and tells it."""
-    return None if isinstance(access, CloudAccess) else s3.checksum_of(access, item)
+    return None if isinstance(access, CloudAccess) else s3_checksums.checksum_of(access, item)
+
+
+def is_damaged(access: Access, item: StoredObject, running: Running) -> bool:
+    """Whether bytes that came to their end are not those that the store took in, and it is certain.
+
+    Only the first part of an upload in parts was looked at before: that all are as long is asked only here.
+    """
+    if running.holds:
+        return False
+    expected = running.expected
+    if isinstance(access, CloudAccess) or not expected.parts:
+        return True
+    if s3_checksums.parts_are_even(access, item, expected):
+        return True
+    _log.warning("%s was uploaded in parts of several lengths: its checksum is not compared", item.location)
+    return False
 
 
 def _require_s3(location: Location) -> None:

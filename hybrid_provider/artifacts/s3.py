@@ -9,7 +9,6 @@ from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from hybrid_provider.artifacts.bucket import open_bucket
-from hybrid_provider.artifacts.checksum import Checksum
 from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
 from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.exceptions import (
@@ -117,7 +116,7 @@ def stored_objects(
     found = _listed_fast(access, location, policy) if location.is_prefix else None
     if found is None:
         with s3_errors_explained(access, location):
-            found = _in_time(
+            found = in_time(
                 location,
                 policy,
                 lambda: (
@@ -131,25 +130,6 @@ def stored_objects(
             f"there is no object under {location}; check the URI, or wait until training has ended"
         )
     return found
-
-
-def checksum_of(access: AwsAccess, item: StoredObject) -> Checksum | None:
-    """The checksum over a whole object, which a HEAD tells; errors as of :func:`describe`.
-
-    Raises:
-        ArtifactChanged: Another object is there.
-    """
-    wanted = {"Bucket": item.location.bucket, "Key": item.location.key, "ChecksumMode": "ENABLED"}
-    if item.version_id is not None:
-        wanted["VersionId"] = item.version_id
-    try:
-        with s3_errors_explained(access, item.location):
-            head = _in_time(item.location, _PATIENT, lambda: access.client("s3").head_object(**wanted))
-    except ArtifactNotFound:  # of what is read next, and explained better then
-        return None
-    if head["ETag"].strip('"') != item.etag:
-        raise item.changed()
-    return Checksum.of(head)
 
 
 def _head(access: AwsAccess, location: Location, version_id: str | None) -> StoredObject:
@@ -200,7 +180,7 @@ def _listed_fast(
     return tuple(sorted(found, key=lambda item: item.location.key.encode()))
 
 
-def _in_time(location: Location, policy: TransferPolicy, look: Callable[[], T]) -> T:
+def in_time(location: Location, policy: TransferPolicy, look: Callable[[], T]) -> T:
     """What ``look`` gives within the time for a request: boto3's own limit begins anew with each byte."""
     outcome: Future[T] = Future()
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 512 << 10
 _SECONDS_BETWEEN_LOOKS = 1.0
 _LANDING_AT_ONCE = 2
+# A smaller part is on the disk's way sooner than a thread has woken up.
+_SMALL_BYTES = 128 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,11 @@ class Download:
             self._arrived_bytes += len(body)
             return Arrived(part, (body,))
         arrived = await self._read_with_retries(part)
-        if self._landing is not None:
+        if self._landing is None:
+            return arrived
+        if part.end - part.start < _SMALL_BYTES:
+            self._landing(arrived)
+        else:
             await self._loop.run_in_executor(self._disk, self._landing, arrived)
         return arrived
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.log import mask_secret
+from airflow.sdk.log import mask_secret, redact  # type: ignore[attr-defined] # Airflow uses it from there, too
 from airflow.sdk.observability import stats
 
 from hybrid_provider.exceptions import ConfigurationError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from hybrid_provider.operators._events import Lineage
     from hybrid_provider.training.backend import JobStatus
     from hybrid_provider.training.result import TrainingDict
-    from hybrid_provider.training.spec import TrainingSpec
 
 _SHORTEST_SECRET = 5
 BILLABLE_METRIC = "hybrid.train.billable_seconds"
@@ -36,13 +35,32 @@ def count_billed(context: Context, model_name: str, status: JobStatus) -> None:
         stats.incr(SAVED_METRIC, status.saved_seconds, tags=tags)
 
 
-def mask_secrets(spec: TrainingSpec) -> None:
-    """Hide values whose names speak of secrets from the task's log: a training script may print them."""
-    for values in (spec.environment, spec.hyperparameters, spec.native.get("Environment")):
+def mask_secrets(environment: object, hyperparameters: object, config: object) -> dict[str, str]:
+    """Hide values whose names speak of secrets from the task's log: a training script may print them.
+
+    Returns:
+        These values by their names, for whoever shows the log instead of the task.
+    """
+    found = dict(_secrets(environment, hyperparameters, config))
+    for name, value in found.items():
+        mask_secret(value, name)
+    return found
+
+
+def _secrets(environment: object, hyperparameters: object, config: object) -> Iterator[tuple[str, str]]:
+    try:
+        native = literal("config", config)
+        given = [literal("environment", environment), literal("hyperparameters", hyperparameters)]
+    except ConfigurationError:
+        # What cannot be read is refused elsewhere, in words.
+        return
+    if isinstance(native, Mapping):
+        given += [native.get("Environment"), native.get("HyperParameters")]
+    for values in given:
         for name, value in values.items() if isinstance(values, Mapping) else ():
             # Of shorter ones Airflow masks none, and says so in a warning.
-            if isinstance(value, str) and len(value) >= _SHORTEST_SECRET:
-                mask_secret(value, name)
+            if isinstance(value, str) and len(value) >= _SHORTEST_SECRET and redact(value, name) != value:
+                yield name, value
 
 
 def lineage(inputs: object, config: object, result: TrainingDict | None) -> Lineage:

@@ -59,8 +59,8 @@ class ModelArtifactSyncOperator(BaseOperator):
         max_bytes_per_second: Of the transfer, on average; None for as fast as it comes.
         limits: What an archive may unpack to; the defaults are those of
             :class:`~hybrid_provider.artifacts.archive.Limits`.
-        aws_conn_id: As in the amazon provider.
-        region_name: As in the amazon provider.
+        aws_conn_id: As in the amazon provider. Templated.
+        region_name: As in the amazon provider. Templated.
         verify: As in the amazon provider.
         botocore_config: As in the amazon provider.
         gcp_conn_id: For ``gs://``, as in the google provider, which need not be installed. Templated.

@@ -51,6 +51,9 @@ class SageMakerTrainOperator(BaseOperator):
     kills stops its job. Give the friendly arguments, or the amazon provider's ``config``, or both: then
     ``config`` is laid over what the arguments say.
 
+    What describes the job is templated: all from ``config`` to ``keep_alive``, and ``aws_conn_id`` and
+    ``region_name``.
+
     Args:
         model_name: The model; letters, digits, ``.``, ``_`` and ``-``. None takes the task's id.
         config: A CreateTrainingJob request, as the amazon provider takes it; ``TrainingJobName`` is not used.
@@ -214,6 +217,7 @@ class SageMakerTrainOperator(BaseOperator):
         """Start the job, or adopt the one that a try before this one started, and see it through."""
         if self.deferrable and (reason := why_it_stays(self)):
             self.log.info("%s", reason)
+        self._mask_secrets()
         backend = self._backend()
         run = self._begin(context, backend)
         spec = self._spec(context, backend, run)
@@ -223,6 +227,7 @@ class SageMakerTrainOperator(BaseOperator):
     @explained
     def resume(self, context: Context, event: Mapping[str, Any]) -> TrainingDict:
         """Go on where the trigger ended, with a fresh look."""
+        self._mask_secrets()
         run = self._begin(context, self._backend())
         wait = TrainingWait.from_dict(event)
         with run.never_left_billing():
@@ -289,9 +294,13 @@ class SageMakerTrainOperator(BaseOperator):
                 region_name=self.region_name,
                 verify=self.verify,
                 botocore_config=self.botocore_config,
+                secrets=self._mask_secrets(),
             ),
             method_name="resume",
         )
+
+    def _mask_secrets(self) -> dict[str, str]:
+        return mask_secrets(self.environment, self.hyperparameters, self.config)
 
     def _backend(self) -> SageMakerBackend:
         return SageMakerBackend(
@@ -334,7 +343,6 @@ class SageMakerTrainOperator(BaseOperator):
         spec = read_spec(arguments, Path(context["dag"].fileloc).parent, faults)
         faults.add(*backend.faults(spec, self.max_billable))
         faults.raise_if_any(f"training of model {self.model_name!r}", run.left_running)
-        mask_secrets(spec)
         return spec
 
     def _deadline(self) -> datetime | None:

@@ -46,8 +46,8 @@ class ModelArtifactSensor(BaseSensorOperator):
             or the newest folder (``model/``). Templated.
         marker: With a prefix or a folder, the name of an object in it that is written last (``_SUCCESS``);
             until it is there, and not older than all others, the artifact is not whole. Templated.
-        aws_conn_id: As in the amazon provider.
-        region_name: As in the amazon provider.
+        aws_conn_id: As in the amazon provider. Templated.
+        region_name: As in the amazon provider. Templated.
         verify: As in the amazon provider.
         botocore_config: As in the amazon provider.
         gcp_conn_id: For ``gs://``, as in the google provider, which need not be installed. Templated.

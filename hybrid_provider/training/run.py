@@ -24,7 +24,7 @@ from hybrid_provider.exceptions import (
 from hybrid_provider.training.backend import JobRef, LogCursor, StopCause
 from hybrid_provider.training.lifecycle import Lifecycle, Outcome, Started
 from hybrid_provider.training.result import accepted_states, bad_end, bill, training_dict
-from hybrid_provider.training.watch import Watch, pauses
+from hybrid_provider.training.watch import Watch, pauses, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -246,4 +246,5 @@ class TrainingRun:
             lines = self._backend.last_lines(ref, TAIL_LINES)
         except (CloudUnavailable, TrainingError, ConfigurationError):
             return ""
-        return "\n".join(["", "The last lines of its log:", *(line.text for line in lines)]) if lines else ""
+        many = len({line.host for line in lines}) > 1
+        return "\n".join(["", "The last lines of its log:", *told(lines, many=many)]) if lines else ""

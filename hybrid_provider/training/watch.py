@@ -136,11 +136,12 @@ class Watch:
             self._print_log = False
             self._report(f"The job's log is not shown: {error}")
             return
-        for text in _told(lines, many=self._many_hosts):
+        for text in told(lines, many=self._many_hosts):
             self._report(text)
 
 
-def _told(lines: tuple[LogLine, ...], *, many: bool) -> Iterator[str]:
+def told(lines: tuple[LogLine, ...], *, many: bool) -> Iterator[str]:
+    """The lines as they are shown: of ``many`` hosts, each says whose it is."""
     for line in lines:
         yield f"{line.host} | {line.text}" if many else line.text
 

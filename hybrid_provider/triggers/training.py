@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.execution_time.xcom import XCom
+from airflow.sdk.log import amask_secret
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from hybrid_provider.exceptions import CloudUnavailable, HybridError, TrainingError
@@ -98,6 +99,7 @@ class TrainingTrigger(BaseTrigger):
         region_name: As in the amazon provider.
         verify: As in the amazon provider.
         botocore_config: As in the amazon provider.
+        secrets: By their names, what the job's log must not show; Airflow's database holds it encrypted.
     """
 
     def __init__(
@@ -110,6 +112,8 @@ class TrainingTrigger(BaseTrigger):
         region_name: str | None,
         verify: bool | str | None,
         botocore_config: dict[str, Any] | None,
+        # Absent from a wait that an earlier version of this provider began.
+        secrets: dict[str, str] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of BaseTrigger, which has no annotations
         self.wait = wait
@@ -119,6 +123,7 @@ class TrainingTrigger(BaseTrigger):
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
+        self.secrets = secrets
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The class and its arguments."""
@@ -130,10 +135,13 @@ class TrainingTrigger(BaseTrigger):
             "region_name": self.region_name,
             "verify": self.verify,
             "botocore_config": self.botocore_config,
+            "secrets": self.secrets,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event."""
+        for name, value in (self.secrets or {}).items():
+            await amask_secret(value, name)
         wait = TrainingWait.from_dict(self.wait)
         try:
             wait = await self._until_ended(wait)

@@ -24,6 +24,7 @@ from tests.integration.fault_proxy import faulty
 from tests.integration.test_sync import packed
 
 if TYPE_CHECKING:
+    from hybrid_provider.artifacts.artifact import Artifact
     from tests.integration.s3bucket import Bucket
 
 PART_BYTES = 64 << 10
@@ -35,6 +36,7 @@ KEEPING = TransferPolicy(
     first_pause=timedelta(milliseconds=1),
     resumable_from=timedelta(0),
 )
+LARGE_PARTS = replace(KEEPING, part_bytes=2 << 20)
 FILES = {f"weights-{number}.bin": os.urandom(200_000) for number in range(4)}
 CHILD = Path(__file__).with_name("sync_child.py")
 FORMS = {"model.tar.gz": "w:gz", "model.tar": "w"}
@@ -149,6 +151,53 @@ def test_a_flipped_bit_is_caught_by_the_checksum_of_the_store(bucket: Bucket, st
     assert store.releases("digits") == ()
     assert not kept_parts(store)
     assert sync(bucket.access, artifact, "digits", store, transfer=KEEPING).reused_bytes == 0
+
+
+SMALLEST_PART = 5 << 20
+
+
+def uploaded_in_parts(bucket: Bucket, key: str, algorithm: str, *bodies: bytes) -> Artifact:
+    """An object whose checksum is that of the checksums of its parts."""
+    s3, named = bucket.access.client("s3"), {"Bucket": bucket.name, "Key": key}
+    upload = {
+        **named,
+        "UploadId": s3.create_multipart_upload(**named, ChecksumAlgorithm=algorithm)["UploadId"],
+    }
+    parts = []
+    for number, body in enumerate(bodies, start=1):
+        done = s3.upload_part(**upload, PartNumber=number, Body=body, ChecksumAlgorithm=algorithm)
+        field = f"Checksum{algorithm}"
+        parts.append({"PartNumber": number, "ETag": done["ETag"], field: done[field]})
+    s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+    return describe(bucket.access, bucket.uri(key), LARGE_PARTS)
+
+
+@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "SHA256", "SHA1"])
+def test_a_flipped_bit_is_caught_by_the_checksum_over_the_parts_of_an_upload(
+    bucket: Bucket, store, algorithm
+):
+    body = os.urandom(2 * SMALLEST_PART + 100)
+    artifact = uploaded_in_parts(
+        bucket,
+        f"checksum/parts/{algorithm}.bin",
+        algorithm,
+        *(body[at : at + SMALLEST_PART] for at in range(0, len(body), SMALLEST_PART)),
+    )
+    with (
+        faulty(bucket.endpoint, "none", "flip") as proxy,
+        pytest.raises(ArtifactRefused, match=f"have {algorithm} .* S3 says"),
+    ):
+        sync(bucket.elsewhere(proxy.url), artifact, "digits", store, transfer=LARGE_PARTS)
+    release = sync(bucket.access, artifact, "digits", store, transfer=LARGE_PARTS).release
+    assert (release.path / f"{algorithm}.bin").read_bytes() == body
+
+
+def test_parts_of_several_lengths_are_no_reason_to_refuse_an_object(bucket: Bucket, store, caplog):
+    bodies = [os.urandom(SMALLEST_PART + 500), os.urandom(SMALLEST_PART + 100), os.urandom(1000)]
+    artifact = uploaded_in_parts(bucket, "checksum/uneven.bin", "CRC32", *bodies)
+    release = sync(bucket.access, artifact, "digits", store, transfer=LARGE_PARTS).release
+    assert (release.path / "uneven.bin").read_bytes() == b"".join(bodies)
+    assert "not compared" in caplog.text
 
 
 def test_a_flipped_bit_of_a_small_object_is_caught_by_its_etag(bucket: Bucket, store):

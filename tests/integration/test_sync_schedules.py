@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import random
 import resource
+import signal
+import subprocess
+import sys
 import tarfile
 import tempfile
 import threading
@@ -31,7 +35,7 @@ from hybrid_provider.exceptions import ArtifactError, ConfigurationError
 from tests.integration.fault_proxy import faulty
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from hybrid_provider.artifacts.artifact import Artifact
     from tests.integration.fault_proxy import FaultProxy
@@ -48,12 +52,15 @@ FORMS = ("model.tar.gz", "model/")
 PATIENT = TransferPolicy(
     part_bytes=PART_BYTES, parts_in_flight=1, attempts=3, first_pause=timedelta(milliseconds=1)
 )
+# Every transfer counts as a long one, whose parts are kept.
+RESUMING = replace(PATIENT, resumable_from=timedelta(0))
 # Only where slowness is the fault: a busy machine is slow too.
 IMPATIENT = replace(
     PATIENT, part_timeout=timedelta(milliseconds=60), stall_timeout=timedelta(milliseconds=30)
 )
 # Slow, and not so slow that it looks silent.
 CRAWL_SECONDS = 0.01
+KILLED = Path(__file__).with_name("killed_syncs.py")
 
 
 class Scene:
@@ -187,3 +194,52 @@ def test_no_fault_at_any_step_leaves_a_broken_release(scene: Scene, memory, faul
                 assert store.verify(release) == ()
     assert all(sum(n for (at, _), n in counts.items() if at == step) == ROUNDS for step in STEPS)
     print(f"\n{fault}: " + ", ".join(f"{step} {end} {n}" for (step, end), n in sorted(counts.items())))
+
+
+@pytest.fixture(scope="module")
+def killed(bucket: Bucket) -> Iterator[Callable[[dict[str, object]], int]]:
+    """Syncs in a process that is killed on the way; its exit code."""
+    command = [sys.executable, KILLED, bucket.endpoint, bucket.access_key, bucket.secret_key]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as forks:
+
+        def run(job: dict[str, object]) -> int:
+            forks.stdin.write(json.dumps(job) + "\n")
+            forks.stdin.flush()
+            return int(forks.stdout.readline())
+
+        yield run
+        forks.stdin.close()
+
+
+@pytest.mark.timeout(900)
+def test_a_sync_that_is_killed_at_any_moment_goes_on(scene: Scene, memory, killed):
+    seeded = random.Random("schedule killed")
+    counts: Counter[tuple[str, str]] = Counter()
+    for number, step in enumerate(STEPS):
+        for turn in range(ROUNDS):
+            artifact = scene.artifacts[FORMS[turn % 2]]
+            store = ReleaseStore(memory / f"{step}-{turn}")
+            code = killed(
+                {
+                    "artifact": artifact.to_dict(),
+                    "root": str(store.root),
+                    "part_bytes": PART_BYTES,
+                    "at_byte": artifact.size_bytes * (number + seeded.random()) / len(STEPS),
+                    "seconds": 10 ** seeded.uniform(-6, -1.5),
+                }
+            )
+            assert code in {0, -signal.SIGALRM}
+            assert_no_release_or_the_whole_one(scene, store)
+            result = sync(scene.bucket.access, artifact, "digits", store, transfer=RESUMING)
+            assert store.verify(result.release) == ()
+            assert_no_release_or_the_whole_one(scene, store)
+            end = "killed" if code else "synced"
+            counts[step, f"{end}, went on from {'some' if result.reused_bytes else 'nothing'}"] += 1
+    assert {end for (step, end), _ in counts.items() if step == "last"} <= {
+        "killed, went on from some",
+        "synced, went on from some",
+    }
+    print("\nkilled: " + "; ".join(f"{step} {end} {n}" for (step, end), n in sorted(counts.items())))

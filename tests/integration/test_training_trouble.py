@@ -10,10 +10,14 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from airflow.sdk import RetryAction
 from airflow.sdk.exceptions import AirflowFailException
 
+from hybrid_provider.emulator.sagemaker import service
 from hybrid_provider.emulator.sagemaker.job import TrainingJob, now
-from hybrid_provider.exceptions import CloudUnavailable, TrainingInterrupted
+from hybrid_provider.emulator.sagemaker.refusals import refuse_over_quota
+from hybrid_provider.exceptions import CapacityUnavailable, CloudUnavailable, TrainingInterrupted
+from hybrid_provider.retries import TrainingRetryPolicy
 from tests.training_stage import (
     Instance,
     environment,
@@ -141,6 +145,54 @@ def finishing(task, puppets, new_jobs, count, mode):
 
     meanwhile(finish)
     yield task.attempt(train("wait", spot=True, **mode))
+
+
+def test_what_spot_saved_is_told_handed_on_and_counted(task, *, puppets, new_jobs, mode, monkeypatch, capfd):
+    counted = []
+    monkeypatch.setattr(
+        "airflow.sdk.observability.stats.incr",
+        lambda name, count, tags: counted.append((name, count, tags)),
+    )
+
+    def finish_a_hundred_seconds_from_now():
+        puppet = puppets.of(the_job(new_jobs).name)
+        end = now() + timedelta(seconds=100)
+        monkeypatch.setattr("hybrid_provider.emulator.sagemaker.job.now", lambda: end)
+        puppet.finish()
+
+    meanwhile(finish_a_hundred_seconds_from_now)
+    result = task.attempt(train("wait", spot=True, **mode))
+
+    billed, saved = the_job(new_jobs).billed_seconds, result["saved_seconds"]
+    assert (result["billable_seconds"], billed + saved) == (30, 100)
+    tags = {"model": "puppet", "dag_id": task.dag_id, "task_id": task.task_id}
+    assert counted == [
+        ("hybrid.train.billable_seconds", billed, tags),
+        ("hybrid.train.saved_seconds", saved, tags),
+    ]
+    assert f"{billed} instance seconds billed, 70% saved by spot" in capfd.readouterr().out
+
+
+def test_no_instances_now_is_paced_by_the_retry_policy_and_a_retry_gets_them(
+    task, *, puppets, new_jobs, mode, monkeypatch
+):
+    monkeypatch.setattr(
+        service, "refuse_over_quota", lambda asked, jobs, _: refuse_over_quota(asked, jobs, 1)
+    )
+    operator = {"retry_policy": TrainingRetryPolicy(), **mode}
+    other = Instance(run_id=f"{task.run_id}-other")
+    taken = other.attempt(train("wait", wait_for_completion=False, **operator))["job"]
+
+    with pytest.raises(CapacityUnavailable, match="other jobs use the quota now") as refused:
+        task.attempt(train(**operator))
+    decision = train(**operator).retry_policy.evaluate(refused.value, try_number=1, max_tries=2)
+    assert (decision.action, decision.retry_delay) == (RetryAction.RETRY, timedelta(minutes=15))
+
+    puppets.of(taken).finish()
+    until(lambda: not the_job(new_jobs).running)
+    result = task.attempt(train(**operator))
+
+    assert [job.name for job in new_jobs()] == [taken, result["job"]]
 
 
 @ours_and_theirs

@@ -100,7 +100,18 @@ BUGS = (
     ),
     Bug("parts are not kept", "artifacts/parts.py", "if not self._room or", "if True or", RESUME),
     Bug(
-        "S3's checksum is not compared", "artifacts/fetch.py", "running.check(item.location)", "pass", RESUME
+        "S3's checksum is not compared",
+        "artifacts/fetch.py",
+        "refuse_damaged(self.access, item, running)",
+        "pass",
+        RESUME,
+    ),
+    Bug(
+        "parts of an upload are taken to be even",
+        "artifacts/s3_checksums.py",
+        "return all(pool.map(is_as_long, range(1, checksum.parts)))",
+        "return True",
+        RESUME,
     ),
     Bug("a full disk is not explained", "artifacts/folder.py", "    errno.ENOSPC:", "    9999:", FAULTS),
 )

@@ -33,6 +33,6 @@ def test_no_fence_of_a_page_is_overlooked(page):
 
 def test_what_the_site_shows_is_in_its_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
-    shown = set(re.findall(r"- ([\w/-]+\.md)$", navigation, flags=re.MULTILINE))
+    shown = set(re.findall(r"- (?:\w+: )?([\w/-]+\.md)$", navigation, flags=re.MULTILINE))
 
     assert {str(page.relative_to("docs")) for page in PAGES if page.parts[0] == "docs"} == shown
