@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,15 +44,20 @@ def main() -> int:
     ):
         airflow.wait_until_healthy()
         introduce(place, airflow)
-        while True:
-            airflow.check()
-            time.sleep(1)
+        # Ctrl-C is how it ends: no failure, of which make would tell.
+        with suppress(KeyboardInterrupt):
+            while True:
+                airflow.check()
+                time.sleep(1)
+    console.print("Stopped; nothing is left running.")
+    return 0
 
 
 def introduce(place: Playground, airflow: AirflowServices) -> None:
     """Where things are, and what to do first."""
     console.print(f"\n[bold]Airflow is at {airflow.url}[/] (no login: it listens on this machine only)")
-    console.print("  Open the DAG hybrid_retrain, press Trigger, and watch its four tasks.\n")
+    console.print("  Open the DAG hybrid_retrain, press Trigger, and watch its four tasks.")
+    console.print("  Browse, Model fleet shows the hosts while they move to the release.\n")
     for host in place.emulator.hosts:
         ssh = f"ssh -i {host.key_file} -p {host.port} {host.user}@{host.address}"
         console.print(f"  {host.name} serves at {host.model_server_url}/ping   {ssh}", markup=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,13 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="of all requests together; no limit by default",
+    )
+    added.add_argument(
+        "--resumable-from",
+        type=float,
+        default=TransferPolicy().resumable_from.total_seconds(),
+        metavar="SECONDS",
+        help="keep the parts of one object for a retry where its transfer takes so long (default: 60)",
     )
     added.add_argument("--keep-releases", type=int, metavar="N", help="then prune all but the newest N")
     _policy_arguments(added, sources=True)
@@ -196,7 +203,10 @@ def _sync(asked: argparse.Namespace) -> Outcome:
             store,
             progress=progress.show,
             expected_sha256=asked.expected_sha256,
-            transfer=TransferPolicy(max_bytes_per_second=asked.max_bytes_per_second),
+            transfer=TransferPolicy(
+                max_bytes_per_second=asked.max_bytes_per_second,
+                resumable_from=timedelta(seconds=asked.resumable_from),
+            ),
             policy=_policy(asked),
         )
     if asked.keep_releases is not None:

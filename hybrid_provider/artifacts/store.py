@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import re
@@ -41,18 +40,23 @@ from hybrid_provider.artifacts.channels import CHANNELS, Channel, check_channel,
 from hybrid_provider.artifacts.folder import (
     FOLDER_MODE,
     make_folder,
-    read_small_file,
     store_errors_explained,
     sync_to_disk,
-    write_small_file,
 )
-from hybrid_provider.artifacts.manifest import Manifest
+from hybrid_provider.artifacts.records import (
+    read_provenance,
+    read_release,
+    read_signature,
+    read_source,
+    write_record,
+    write_signature,
+    write_source,
+)
 from hybrid_provider.artifacts.release import Release, ReleaseDict, created_of, release_id_of
 from hybrid_provider.artifacts.sharing import files_below, share_files
 from hybrid_provider.evidence.chain import EvidenceChain
 from hybrid_provider.exceptions import (
     ArtifactChanged,
-    ArtifactRefused,
     ReleaseNotFound,
     StoreError,
 )
@@ -62,7 +66,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
-    from hybrid_provider.artifacts.manifest import ManifestFile
+    from hybrid_provider.artifacts.manifest import Manifest, ManifestFile
 
 LATEST = "latest"
 # What a release's evidence takes from its provenance: who had it brought, and who vouches for it.
@@ -126,10 +130,10 @@ class ReleaseStore:
             artifact: Where it came from.
             archive_sha256: Only if the object's own bytes were seen to have this SHA-256.
         """
-        text = read_small_file(self.folder(model) / "sources" / _identity(artifact))
-        if text is None:
+        source = read_source(self.folder(model), artifact)
+        if source is None:
             return None
-        digest, _, proven = text.partition(" ")
+        digest, proven = source
         return self.find_digest(model, digest) if archive_sha256 in {None, proven} else None
 
     def find_digest(self, model: str, digest: str) -> Release | None:
@@ -171,8 +175,7 @@ class ReleaseStore:
 
     def provenance(self, release: Release) -> Mapping[str, object]:
         """What was kept with a release about where it came from."""
-        origin = read_small_file(self.folder(release.model) / "provenance" / f"{release.release_id}.json")
-        return dict(json.loads(origin)) if origin else {}
+        return read_provenance(self.folder(release.model), release.release_id)
 
     def verify(self, release: Release) -> tuple[str, ...]:
         """Read every file again; one line for each that is missing, different or not in the manifest."""
@@ -279,32 +282,28 @@ class ReleaseStore:
             }
             self.evidence.append("transfer", facts)
             if release is None:
-                self._record(folder, release_id, manifest, artifact, provenance)
-                _keep_signature(folder, release_id, signature)
+                write_record(folder, release_id, manifest, artifact, provenance)
+                write_signature(folder, release_id, signature)
                 make_folder(folder / "releases")
                 staged.rename(folder / "releases" / release_id)
                 sync_to_disk(folder / "releases")
                 release = self._read(model, release_id)
                 share_files(release, self._intact_besides(release), staged.parent / "link")
             else:
-                _keep_signature(folder, release.release_id, signature)
+                write_signature(folder, release.release_id, signature)
             if artifact is not None:
-                make_folder(folder / "sources")
-                write_small_file(
-                    folder / "sources" / _identity(artifact), f"{manifest.digest} {archive_sha256 or ''}\n"
-                )
+                write_source(folder, artifact, manifest.digest, archive_sha256)
         return release
 
     def signature(self, release: Release) -> str | None:
         """The signature that came beside the release's artifact, as it was."""
-        return read_small_file(self.folder(release.model) / "signatures" / release.release_id)
+        return read_signature(self.folder(release.model), release.release_id)
 
     def keep_signature(self, release: Release, signature: str | None) -> Path:
         """Keep a signature beside a release that is there; its path. The caller holds the lock."""
         folder = self.folder(release.model)
         with store_errors_explained(folder):
-            _keep_signature(folder, release.release_id, signature)
-        return folder / "signatures" / release.release_id
+            return write_signature(folder, release.release_id, signature)
 
     def _intact_besides(self, release: Release) -> Iterator[Release]:
         for release_id in self.release_ids(release.model):
@@ -314,41 +313,8 @@ class ReleaseStore:
                 except StoreError as error:
                     _log.warning("%s", error)
 
-    def _record(
-        self,
-        folder: Path,
-        release_id: str,
-        manifest: Manifest,
-        artifact: Artifact | None,
-        provenance: Mapping[str, object],
-    ) -> None:
-        origin = {"artifact": artifact.to_dict() if artifact else None, **provenance}
-        for kind, name, text in (
-            ("manifests", release_id, manifest.text()),
-            ("provenance", f"{release_id}.json", json.dumps(origin, indent=2, sort_keys=True) + "\n"),
-        ):
-            make_folder(folder / kind)
-            write_small_file(folder / kind / name, text)
-
     def _read(self, model: str, release_id: str) -> Release:
-        folder = self.folder(model)
-        text = read_small_file(folder / "manifests" / release_id)
-        origin = read_small_file(folder / "provenance" / f"{release_id}.json")
-        try:
-            manifest = Manifest.parse(f"{text}\n")
-            source = json.loads(origin or "")["artifact"]
-            artifact = Artifact.from_dict(source) if source else None
-        except (ArtifactRefused, ValueError, KeyError, TypeError) as error:
-            raise _damaged(folder, release_id, str(error)) from error
-        if not release_id.endswith(f"-{manifest.digest[:12]}"):
-            raise _damaged(folder, release_id, "the manifest is of another release")
-        return Release(
-            model=model,
-            release_id=release_id,
-            manifest=manifest,
-            path=folder / "releases" / release_id,
-            artifact=artifact,
-        )
+        return read_release(self.folder(model), release_id)
 
     def folder(self, model: str) -> Path:
         """Where everything about a model is."""
@@ -363,31 +329,12 @@ class ReleaseStore:
         return sorted(filter(_RELEASE_ID.fullmatch, names))
 
 
-def _keep_signature(folder: Path, release_id: str, signature: str | None) -> None:
-    if signature is not None:
-        make_folder(folder / "signatures")
-        write_small_file(folder / "signatures" / release_id, f"{signature}\n")
-
-
-def _damaged(folder: Path, release_id: str, fault: str) -> StoreError:
-    return StoreError(
-        f"{folder / 'manifests' / release_id}, or the provenance beside it, is gone or damaged ({fault}); "
-        f"remove {folder / 'releases' / release_id} and sync again"
-    )
-
-
 def _wait_for(descriptor: int, model: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         _log.info("Waiting for another process that writes model %s", model)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def _identity(artifact: Artifact) -> str:
-    """A file name for exactly this artifact; the date is left out, as a copy of a listing may round it."""
-    identity = [artifact.uri, artifact.version_id, artifact.etag, artifact.size_bytes]
-    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
 def _is_as_it_was(path: Path, expected: ManifestFile) -> bool:

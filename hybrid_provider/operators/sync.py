@@ -25,6 +25,7 @@ from hybrid_provider.operators._sync_events import event_extra, lineage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import timedelta
     from os import PathLike
 
     from airflow.sdk import Context
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from hybrid_provider.operators._events import Lineage
 
 SECONDS_BETWEEN_LINES = 5.0
+_PATIENT = TransferPolicy()
 
 
 class ModelArtifactSyncOperator(BaseOperator):
@@ -57,6 +59,8 @@ class ModelArtifactSyncOperator(BaseOperator):
         keep_releases: How many of the newest releases stay after the sync; those that a channel names, that
             are pinned or read stay as well. None, the default, removes none.
         max_bytes_per_second: Of the transfer, on average; None for as fast as it comes.
+        resumable_from: One object whose transfer takes so long keeps its parts on the disk until the end, so
+            that a retry goes on from them; 0 always. A prefix of objects always goes on.
         limits: What an archive may unpack to; the defaults are those of
             :class:`~hybrid_provider.artifacts.archive.Limits`.
         aws_conn_id: As in the amazon provider. Templated.
@@ -99,6 +103,7 @@ class ModelArtifactSyncOperator(BaseOperator):
         policy: object = None,
         keep_releases: int | None = None,
         max_bytes_per_second: int | None = None,
+        resumable_from: timedelta = _PATIENT.resumable_from,
         limits: Limits | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
@@ -116,6 +121,7 @@ class ModelArtifactSyncOperator(BaseOperator):
         self.policy = policy
         self.keep_releases = keep_releases
         self.max_bytes_per_second = max_bytes_per_second
+        self.resumable_from = resumable_from
         self.limits = limits
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -143,7 +149,9 @@ class ModelArtifactSyncOperator(BaseOperator):
             expected_sha256=self.expected_sha256,
             created=source.created,
             limits=self.limits,
-            transfer=TransferPolicy(max_bytes_per_second=self.max_bytes_per_second),
+            transfer=TransferPolicy(
+                max_bytes_per_second=self.max_bytes_per_second, resumable_from=self.resumable_from
+            ),
             provenance={"training": source.training, "run": run_of(context)},
             policy=policy,
         )

@@ -2,9 +2,9 @@
 
 Of a host's variables these are read: ``ansible_host``, ``ansible_port``, ``ansible_user``,
 ``ansible_ssh_private_key_file`` and ``ansible_connection`` (``ssh`` or ``local``); and of ours
-``hybrid_base_folder``, ``hybrid_reload_command``, ``hybrid_probe_url``, ``hybrid_group``, ``hybrid_host_key``
-and ``hybrid_known_hosts``. A variable of a host goes before its groups', and a child group's before its
-parent's.
+``hybrid_base_folder``, ``hybrid_reload_command``, ``hybrid_probe_url``, ``hybrid_group``,
+``hybrid_host_key``, ``hybrid_known_hosts``, ``hybrid_jump`` and ``hybrid_proxy_command``. A variable of a
+host goes before its groups', and a child group's before its parent's.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "group": ("hybrid_group",),
     "host_key": ("hybrid_host_key",),
     "known_hosts": ("hybrid_known_hosts",),
+    "jump": ("hybrid_jump",),
+    "proxy_command": ("hybrid_proxy_command",),
 }
 _CONNECTIONS: Final = {
     "ssh": "ssh",
@@ -210,7 +212,7 @@ def _faults(variables: Mapping[str, Any]) -> list[str]:
             faults.append(f"{name} switches off the check of the host's key; take that out")
         if "ProxyJump" in arguments or "ProxyCommand" in arguments or "-J" in arguments.split():
             faults.append(
-                f"{name} has a jump host, which is not taken from an inventory; use ssh connections"
+                f"{name} has a jump host, and is not read; give it as hybrid_jump or hybrid_proxy_command"
             )
     faults += [
         f"{source} is a template of Ansible's; `ansible-inventory --list` may resolve it"

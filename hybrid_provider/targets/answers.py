@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from hybrid_provider.artifacts.manifest import Manifest
 from hybrid_provider.artifacts.progress import in_units
 from hybrid_provider.exceptions import ArtifactRefused
+from hybrid_provider.names import checked_name
 from hybrid_provider.targets.target import Inspection, Readiness
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # The bytes that travel are on the disk once; as much again stays free for what else the host does.
 _FREE_FACTOR: Final = 2
+_CONTROLS: Final = dict.fromkeys((*range(32), *range(127, 160)), "?")
+_LONGEST_WORDS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +50,24 @@ class Preflight:
     manifests: Mapping[str, Manifest]
 
 
+def told(words: str) -> str:
+    """What a target said, as one line that no terminal obeys and in which no log drowns."""
+    line = " ".join(words.split()).translate(_CONTROLS)
+    return line if len(line) <= _LONGEST_WORDS else f"{line[:_LONGEST_WORDS]}…"
+
+
 def locked_reason(words: str) -> str:
     """Explain what ``preflight.sh`` says of another rollout: its id, and for how many seconds at most."""
-    holder, _, seconds = words.partition(" ")
+    holder, _, seconds = told(words).partition(" ")
     until = f" for at most {seconds} s" if seconds else ""
     return f"rollout {holder} works on this target{until}; wait for its end, or stop it"
 
 
 def read_phase(answer: str) -> tuple[str, str]:
     """The phase of an activation as ``wait.sh`` saw it, and its reason."""
-    _, _, words = answer.strip().partition(" ")
-    phase, _, reason = words.partition(" ")
-    return phase, reason.strip()
+    # The last line: a login may have printed others before.
+    phase, _, reason = _read(answer).get("phase", [""])[-1].partition(" ")
+    return told(phase), told(reason)
 
 
 def disk_faults(order: Order, parts: Parts, found: Preflight) -> list[str]:
@@ -79,24 +88,30 @@ def disk_faults(order: Order, parts: Parts, found: Preflight) -> list[str]:
 
 
 def read_preflight(answer: str, digest: str) -> Preflight:
-    """Read what ``preflight.sh`` answered about a release with this digest."""
+    """Read what ``preflight.sh`` answered about a release with this digest.
+
+    Raises:
+        ValueError: It is no such answer; the same is true of :func:`read_inspection`.
+        OverflowError: Likewise.
+        InvalidName: Likewise.
+    """
     head, _, manifests = answer.partition("\nmanifests\n")
     answers = _read(head)
     words = {key: values[-1] for key, values in answers.items()}
     committed, _, live_seconds = words.get("committed", "").partition(" ")
     free_blocks, block_bytes, inodes, free_inodes = map(int, words.get("free", "0 0 0 0").split())
     return Preflight(
-        faults=tuple(answers.get("fault", ())),
+        faults=tuple(map(told, answers.get("fault", ()))),
         locked=words.get("locked"),
         epoch=int(words.get("epoch", 0)),
         readiness=Readiness(
-            current=words.get("current") or None,
-            previous=words.get("previous"),
+            current=_release(words.get("current")),
+            previous=_release(words.get("previous")),
             committed=committed == digest,
             live=timedelta(seconds=max(0, int(live_seconds or 0))),
             present="present" in words,
-            undone=words.get("undone"),
-            pinned=words.get("pinned") or None,
+            undone=_release(words.get("undone")),
+            pinned=_release(words.get("pinned")),
         ),
         free_bytes=free_blocks * block_bytes,
         free_files=free_inodes if inodes else None,
@@ -108,21 +123,25 @@ def read_preflight(answer: str, digest: str) -> Preflight:
 def read_inspection(answer: str) -> Inspection:
     """Read what ``inspect.sh`` answered."""
     answers = _read(answer)
-    words = {key: values[-1] or None for key, values in answers.items()}
+    words = {key: told(values[-1]) or None for key, values in answers.items()}
     since = int(words.get("since") or 0)
     return Inspection(
-        release=words.get("current"),
+        release=_release(words.get("current")),
         digest=words.get("digest"),
-        committed=words.get("committed"),
-        previous=words.get("previous"),
+        committed=_release(words.get("committed")),
+        previous=_release(words.get("previous")),
         since=datetime.fromtimestamp(since, UTC) if since else None,
         rollout=words.get("by"),
         holder=words.get("holder"),
-        pinned=words.get("pinned"),
-        releases=tuple(answers.get("release", ())),
+        pinned=_release(words.get("pinned")),
+        releases=tuple(checked_name("release", name) for name in answers.get("release", ())),
         # A file that is missing is told by two programs.
-        changed=tuple(dict.fromkeys(answers.get("changed", ()))),
+        changed=tuple(dict.fromkeys(map(told, answers.get("changed", ())))),
     )
+
+
+def _release(name: str | None) -> str | None:
+    return checked_name("release", name) if name else None
 
 
 def _read(answer: str) -> dict[str, list[str]]:
@@ -137,10 +156,10 @@ def _read(answer: str) -> dict[str, list[str]]:
 def read_arrived(answer: str) -> dict[str, tuple[str, int]]:
     """Read what ``arrived.sh`` answered: path in the release to where it is there, and how much of it."""
     arrived: dict[str, tuple[str, int]] = {}
-    for line in answer.splitlines():
+    for line in _read(answer).get("arrived", ()):
         size, _, where = line.partition(" ")
         path = where.partition("/files/./")[2]
-        if int(size) > arrived.get(path, ("", -1))[1]:
+        if size.isdecimal() and int(size) > arrived.get(path, ("", -1))[1]:
             arrived[path] = (where.replace("/files/./", "/files/", 1), int(size))
     return arrived
 

@@ -9,6 +9,9 @@
     targets:
       edge-01: {host: 10.0.0.11, group: rack-1}
       edge-02: {host: 10.0.0.12, group: rack-2, host_key: ssh-ed25519 AAAA…}
+      edge-03:                                 # behind another host, which has a key of its own
+        host: 10.1.0.13
+        jump: {host: bastion.example, user: hop, host_key: ssh-ed25519 AAAA…}
       here: {kind: local}
       gpu-01:                                  # a Docker Engine; with a host, its socket over SSH
         kind: docker
@@ -44,7 +47,8 @@ KNOWN_HOSTS: Final = "~/.ssh/known_hosts"
 _SSH_PORT: Final = 22
 _PLACEMENT: Final = frozenset({"base_folder", "reload_command", "probe_url", "group"})
 _TIMEOUTS: Final = frozenset({"connect_timeout", "command_timeout"})
-_SSH: Final = frozenset({"host", "port", "user", "key_file", "host_key", "known_hosts"}) | _TIMEOUTS
+_LOGIN: Final = frozenset({"host", "port", "user", "key_file", "host_key", "known_hosts"}) | _TIMEOUTS
+_SSH: Final = _LOGIN | {"jump", "proxy_command"}
 _TLS: Final = frozenset({"ca_cert", "client_cert", "client_key"})
 _KINDS: Final[Mapping[str, frozenset[str]]] = {
     "ssh": _PLACEMENT | _SSH,
@@ -149,15 +153,25 @@ def _address(name: str, settings: Mapping[str, Any]) -> SshAddress:
             f"{known_hosts} knows no key for {host} port {port}, and there is no host_key; read it with "
             f"`ssh-keyscan -p {port} -t ed25519 {host}` and compare it with the host's own"
         )
-    key_file = settings.get("key_file")
+    key_file, command = settings.get("key_file"), settings.get("proxy_command")
     return SshAddress(
         host=host,
         port=port,
         user=str(settings.get("user") or getpass.getuser()),
         host_keys=keys,
         key_file=Path(str(key_file)).expanduser() if key_file else None,
+        jump=_jump(settings["jump"]) if settings.get("jump") else None,
+        proxy_command=str(command) if command else None,
         **_timeouts(settings),
     )
+
+
+def _jump(given: object) -> SshAddress:
+    if not isinstance(given, Mapping) or "host" not in given or given.keys() - _SSH:
+        raise ConfigurationError(
+            f"jump {given!r}: write {{host: …, user: …, host_key: …}}; there are {', '.join(sorted(_SSH))}"
+        )
+    return _address("jump", given)
 
 
 def _timeouts(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import secrets
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from hybrid_provider.exceptions import (
+    InvalidName,
     TargetFailed,
     TargetLocked,
     TargetNotReady,
@@ -31,6 +34,7 @@ from hybrid_provider.targets.answers import (
     read_inspection,
     read_phase,
     read_preflight,
+    told,
 )
 from hybrid_provider.targets.shell import checked_folder, script
 from hybrid_provider.targets.staging import Staging
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
     from hybrid_provider.targets.answers import Preflight
     from hybrid_provider.targets.shell import Finished, Shell
     from hybrid_provider.targets.target import Inspection, Order, Placement, Readiness
+
+_Answer = TypeVar("_Answer")
 
 DEFAULT_BASE_FOLDER: Final = "models"
 # How long one look at an activation may hold its connection.
@@ -66,6 +72,7 @@ class PosixTarget:
         self._placement = placement
         self._base = checked_folder(placement.base_folder or DEFAULT_BASE_FOLDER)
         self._found: Preflight | None = None
+        self._nonce = ""
         self._activations = 0
         self._token = ""
         self._drained = False
@@ -98,7 +105,7 @@ class PosixTarget:
             TargetNotReady: What is missing, all of it in one message.
             TargetLocked: Another rollout works on this target.
         """
-        self._found = None
+        self._found, self._nonce = None, secrets.token_hex(8)
         variables = {
             **self._names(order),
             **self._reload(order),
@@ -107,7 +114,8 @@ class PosixTarget:
         }
         text = script("library", "reload", "heal", "preflight", variables=variables)
         finished = await self._shell.run(text, limit=2 * _long(order))
-        found = read_preflight(self._checked(finished), order.release.digest if order.release else "")
+        digest = order.release.digest if order.release else ""
+        found = self._understood(partial(read_preflight, digest=digest), finished)
         if found.locked is not None:
             raise TargetLocked(self.name, locked_reason(found.locked))
         self._found = found if not found.faults else None
@@ -219,7 +227,7 @@ class PosixTarget:
         }
         text = script("library", "proof", "inspect", variables=variables)
         finished = await self._shell.run(text, limit=_REHASH_LIMIT if rehash else None)
-        return read_inspection(self._checked(finished))
+        return self._understood(read_inspection, finished)
 
     async def pin(self, model: str, release_id: str | None) -> None:
         """Keep the target on a release that it has, whatever rollouts come, until it is None.
@@ -239,10 +247,6 @@ class PosixTarget:
         await self._shell.close()
 
     @property
-    def _found_epoch(self) -> int:
-        return self._preflight.epoch
-
-    @property
     def _preflight(self) -> Preflight:
         if self._found is None:
             raise TargetNotReady(
@@ -253,7 +257,7 @@ class PosixTarget:
     async def _start(self, order: Order, release_id: str, drain: str = "") -> None:
         """Start the detached script that switches, and drains before where it is told how."""
         self._activations += 1
-        self._token = f"{self._found_epoch}-{self._activations}"
+        self._token = f"{self._nonce}-{self._activations}"
         variables: dict[str, str | int] = {
             **self._names(order, release_id),
             **self._reload(order),
@@ -280,6 +284,7 @@ class PosixTarget:
             "digest": brought.digest if brought else "",
             "rollout": order.rollout,
             "epoch": self._found.epoch if self._found else 0,
+            "nonce": self._nonce,
         }
 
     def _reload(self, order: Order) -> dict[str, str | int]:
@@ -332,14 +337,22 @@ class PosixTarget:
         text = script("library", "reload", "heal", "recover", variables=variables)
         self._checked(await self._shell.run(text, limit=_long(order)))
 
+    def _understood(self, read: Callable[[str], _Answer], finished: Finished) -> _Answer:
+        """What a script answered, as a value; a host may answer anything."""
+        answer = self._checked(finished)
+        try:
+            return read(answer)
+        except (ValueError, OverflowError, InvalidName) as error:
+            raise TargetFailed(self.name, f"its answer makes no sense: {told(str(error))}") from None
+
     def _checked(self, finished: Finished) -> str:
         """What a script answered, or the reason it gave."""
         if finished.exit_code != 0:
             _, failed, reason = f"\n{finished.stdout}".rpartition("\nfail ")
             if failed:
-                raise TargetFailed(self.name, " ".join(reason.split()))
-            said = finished.stderr.strip().splitlines()[-3:]
-            raise TargetFailed(self.name, f"a script ended with {finished.exit_code}: {' '.join(said)}")
+                raise TargetFailed(self.name, told(reason))
+            said = told("\n".join(finished.stderr.strip().splitlines()[-3:]))
+            raise TargetFailed(self.name, f"a script ended with {finished.exit_code}: {said}")
         return finished.stdout
 
 

@@ -11,6 +11,7 @@ from hybrid_provider.targets.ssh_ways import way_to
 
 if TYPE_CHECKING:
     import asyncssh
+    from asyncssh.packet import SSHPacketLogger
 
     from hybrid_provider.targets.ssh import SshAddress
     from hybrid_provider.targets.ssh_ways import Way
@@ -80,7 +81,7 @@ async def _logged_in(
 
     try:
         async with asyncio.timeout(address.connect_timeout.total_seconds()):
-            return await asyncssh.connect(
+            connection = await asyncssh.connect(
                 address.host,
                 address.port,
                 username=address.user,
@@ -92,6 +93,7 @@ async def _logged_in(
                 **options,
                 **way.options,
             )
+            return _without_fillers(connection)
     except TimeoutError:
         seconds = address.connect_timeout.total_seconds()
         raise TargetUnreachable(
@@ -121,6 +123,24 @@ async def _logged_in(
             f"no connection to {address.where}: {reason_of(error)}{way.said()}; check the address, the "
             "network and its sshd",
         ) from None
+
+
+def _without_fillers(connection: asyncssh.SSHClientConnection) -> asyncssh.SSHClientConnection:
+    """Have a connection send no empty packet before each other one, as asyncssh does.
+
+    They hide from an attacker what a CBC cipher begins a packet with (RFC 4251, 9.3.1), and of those we offer
+    none. On both ends they cost a fifth of a transfer's processor time.
+    """
+    from asyncssh.constants import MSG_IGNORE
+
+    send = connection.send_packet
+
+    def send_packet(kind: int, *args: bytes, handler: SSHPacketLogger | None = None) -> None:
+        if kind != MSG_IGNORE:
+            send(kind, *args, handler=handler)
+
+    connection.send_packet = send_packet  # type: ignore[method-assign,assignment]
+    return connection
 
 
 def _login(name: str, address: SshAddress) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hybrid_provider.artifacts.manifest import Manifest, ManifestFile
 
 # Read in pieces that make a thread's hop cheap, written in pieces that SSH's window takes whole.
-_READ_BYTES: Final = 2**20
+_READ_BYTES: Final = 2**22
 _WRITE_BYTES: Final = 2**18
 _BLOCK_BYTES: Final = tarfile.BLOCKSIZE
 

@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+
 
 class FaultProxy(ThreadingHTTPServer):
     """Each GET takes the next fault; none left, none is made.
 
-    ``503`` and ``403`` are answers. ``cut`` ends the connection half way, ``short`` and ``long`` are a byte less
+    ``503`` and ``403`` are answers, and ``expired`` is that of S3 to a token past its time. ``cut`` ends the connection half way, ``short`` and ``long`` are a byte less
     and a byte more than asked for, ``flip`` is another byte in the middle, ``stall`` is silence after half of it
     until the proxy ends, ``crawl`` is a byte at a time.
     """
@@ -55,6 +57,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(int(fault))
             self.send_header("Content-Length", "0")
             self.end_headers()
+        elif fault == "expired":
+            self.send_response(400)
+            self.send_header("Content-Length", str(len(EXPIRED)))
+            self.end_headers()
+            self.wfile.write(EXPIRED)
         else:
             self._forward(fault)
 

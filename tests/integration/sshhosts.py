@@ -8,8 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,9 @@ from tests.servers import free_port, require_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
-# Follows `current` when it is told to, as a model server does; `broken` in a release makes it answer 500.
+# Follows `current` when it is told to, as a model server does, or always where nobody can tell it; `broken` in a release makes it answer 500.
 SERVICE = """
 import http.server, os, pathlib, signal, sys
 folder, port, pid_file = pathlib.Path(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])
@@ -33,6 +34,8 @@ def load(*_):
         served[0] = ""
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        if "follow" in sys.argv:
+            load()
         self.send_response(503 if not served[0] else 500 if served[1] else 200)
         self.send_header("X-Release-Id", served[0])
         self.send_header("Content-Length", "0")
@@ -62,6 +65,9 @@ class Host:
     base: Path
     pid_file: Path
     ip: str = "127.0.0.1"
+    follows: bool = False
+    sshd_command: tuple[str | Path, ...] = ()
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def address(self) -> SshAddress:
@@ -83,7 +89,7 @@ class Host:
 
     @property
     def reload_command(self) -> str:
-        return f"kill -HUP $(cat {self.pid_file})"
+        return "true" if self.follows else f"kill -HUP $(cat {self.pid_file})"
 
     @property
     def target(self) -> SshTarget:
@@ -97,6 +103,28 @@ class Host:
     def current(self) -> str | None:
         link = self.model / "current"
         return link.readlink().name if link.is_symlink() else None
+
+    @property
+    def service_command(self) -> list[str]:
+        program = [sys.executable, "-c", SERVICE, str(self.model), str(self.http_port), str(self.pid_file)]
+        return [*program, "follow"] if self.follows else program
+
+    def die(self) -> None:
+        """As by a loss of power: with all that runs on it; see :func:`mortal_sshd`."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.processes.clear()
+        # The kernel ends a namespace's processes after the one that held it.
+        with suppress(ConnectionRefusedError, ConnectionResetError):
+            while True:
+                socket.create_connection((self.ip, self.port), timeout=5).close()
+
+    def revive(self) -> None:
+        """The power is back, and what starts with the host starts."""
+        for command, port in ((self.sshd_command, self.port), (self.service_command, self.http_port)):
+            self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
+            wait_for_port(port, self.processes[-1], self.ip)
 
     def leftovers(self) -> list[str]:
         """What a rollout that ended well may not leave behind."""
@@ -152,14 +180,20 @@ def running(command: list[str | Path], port: int, ip: str = "127.0.0.1") -> Iter
 def service(host: Host) -> Iterator[None]:
     """The model's service of one host."""
     host.model.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-c", SERVICE, host.model, str(host.http_port), host.pid_file]
-    with running(list(map(str, command)), host.http_port):
+    with running(host.service_command, host.http_port) as process:
+        host.processes.append(process)
         yield
 
 
 @contextmanager
 def sshd(
-    folder: Path, name: str, options: str = "", *, within: tuple[str | Path, ...] = (), ip: str = "127.0.0.1"
+    folder: Path,
+    name: str,
+    options: str = "",
+    *,
+    within: tuple[str | Path, ...] = (),
+    ip: str = "127.0.0.1",
+    port: int | None = None,
 ) -> Iterator[Host]:
     """One OpenSSH server, with keys, configuration and base folder of its own.
 
@@ -171,7 +205,7 @@ def sshd(
     Path("/run/sshd").mkdir(exist_ok=True)
     host_key, client_key = make_key(folder / "host"), make_key(folder / "client")
     (folder / "authorized_keys").write_text(client_key + "\n")
-    port = free_port()
+    port = port or free_port()
     (folder / "home").mkdir()
     # SetEnv: whatever this machine's user has in a .bashrc is none of the host's.
     (folder / "config").write_text(
@@ -188,10 +222,21 @@ def sshd(
         base=folder / "models",
         pid_file=folder / "service.pid",
         ip=ip,
+        # The service is none of the processes that the host's shell sees.
+        follows="--pid" in within,
+        sshd_command=(*within, program, "-D", "-f", str(folder / "config"), "-E", str(folder / "log")),
     )
-    command = [*within, program, "-D", "-f", str(folder / "config"), "-E", str(folder / "log")]
-    with running(command, port, ip), service(host):
-        yield host
+    with running(host.sshd_command, port, ip) as process, service(host):
+        host.processes.append(process)
+        try:
+            yield host
+        finally:
+            host.die()
+
+
+def mortal_sshd(folder: Path, name: str) -> AbstractContextManager[Host]:
+    """A host that may die, in a namespace of processes that ends with its sshd."""
+    return sshd(folder, name, within=("unshare", "--pid", "--fork", "--kill-child"))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from hybrid_provider.artifacts import command_line
 from hybrid_provider.artifacts.__main__ import main
 
 if TYPE_CHECKING:
@@ -112,6 +113,15 @@ def test_people_read_tables_and_sentences(run, model):
     assert "is pinned" in run("pin", "latest", as_json=False)[1]
     assert "stays: pinned" in run("prune", as_json=False)[1]
     assert "no releases" in run("list", model="letters", as_json=False)[1]
+
+
+def test_a_sync_can_be_told_to_keep_what_came_of_any_transfer(run, model, monkeypatch):
+    given = []
+    monkeypatch.setattr(command_line, "sync", lambda *_, transfer, **__: given.append(transfer) or 1 / 0)
+    for arguments in ([], ["--resumable-from", "0"]):
+        with pytest.raises(ZeroDivisionError):
+            run("sync", (model / "model.onnx").as_uri(), "--model", "digits", *arguments)
+    assert [transfer.resumable_from.total_seconds() for transfer in given] == [60, 0]
 
 
 def test_files_of_this_machine_are_synced_as_those_of_a_cloud(run, model):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,9 +22,26 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def host(tmp_path):
-    with sshd(tmp_path / "edge", "edge-0") as host:
-        yield host
+def host(hosts):
+    return hosts[0]
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fleet")
+    with ExitStack() as stack:
+        yield [stack.enter_context(sshd(folder / f"edge-{n}", f"edge-{n}")) for n in range(3)]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_there(hosts):
+    """A test begins with hosts that have had no release."""
+    yield
+    for host in hosts:
+        host.model.mkdir(exist_ok=True)
+        wait_for_the_activation(host)
+        for left in host.model.iterdir():
+            left.unlink() if left.is_symlink() or left.is_file() else shutil.rmtree(left)
 
 
 @pytest.fixture
@@ -35,8 +54,8 @@ def second(tmp_path):
     return make_release(tmp_path / "store", {"model.onnx": b"two" * 1000}, minute=1)
 
 
-def killed_at(state, release, host, rollout_id, **policy):
-    """Deploy in a process of its own, and kill it as it enters ``state``."""
+def killed_at(state, release, hosts, rollout_id, **policy):
+    """Deploy in a process of its own, and kill it as ``who: state`` is entered."""
     order = {
         "release_id": release.release_id,
         "manifest": release.manifest.text(),
@@ -49,14 +68,15 @@ def killed_at(state, release, host, rollout_id, **policy):
                 "port": host.port,
                 "host_key": host.host_key,
                 "key_file": str(host.key_file),
-                "placement": asdict(host.placement),
+                "placement": asdict(host.placement) | {"drain_command": "sleep 0.2"},
             }
+            for host in hosts
         ],
     }
     command = [sys.executable, "-m", "tests.integration.deploying_worker", json.dumps(order)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as worker:
         for line in worker.stdout:
-            if f"{host.name}: {state}" in line:
+            if f"  {state}" in line:
                 worker.kill()
                 return
     raise AssertionError(f"the worker never came to {state}")
@@ -68,23 +88,48 @@ def wait_for_the_activation(host):
 
 
 @pytest.mark.parametrize(
-    "state", ["PREFLIGHT", "STAGING", "VERIFIED", "ACTIVATING", "PROBING", "SOAKING", "SUCCEEDED"]
+    "state",
+    [
+        "edge-1: PREFLIGHT",
+        "edge-2: STAGING",
+        "edge-1: VERIFIED",
+        "rollout: CANARY",
+        "edge-0: DRAINING",
+        "edge-0: ACTIVATING",
+        "edge-2: SOAKING",
+        "rollout: BAKING",
+        "rollout: WAVE",
+        "edge-1: PROBING",
+        "edge-2: SUCCEEDED",
+    ],
 )
-async def test_the_retry_of_a_killed_deploy_continues_and_leaves_nothing_behind(host, first, second, state):
-    await deploy(first, [host], "r-1")
+async def test_the_retry_of_a_killed_deploy_continues_and_leaves_nothing_behind(hosts, first, second, state):
+    """Two hosts of the second wave are under way at once when their worker dies."""
+    apace = {"max_unavailable": "100%", "waves": [1, "100%"]}
+    await deploy(first, hosts, "r-1", waves=["100%"], max_unavailable="100%")
     # Far from its own deadline: what the dead worker began is undone because the retry asks for it.
-    killed_at(state, second, host, "r-2", healthy_deadline=200, progress_deadline=300, min_healthy_time=1)
-    result = await deploy(second, [host], "r-2")
+    killed_at(
+        state,
+        second,
+        hosts,
+        "r-2",
+        healthy_deadline=200,
+        progress_deadline=300,
+        min_healthy_time=0.3,
+        **apace,
+    )
+    result = await deploy(second, hosts, "r-2", **apace)
     assert str(result.state) == "SUCCEEDED", result.reasons()
-    assert host.current == second.release_id
-    assert host.leftovers() == []
-    assert host.lock_is_free()
-    assert json.loads((host.model / "state.json").read_text())["previous"] == first.release_id
+    for host in hosts:
+        assert host.current == second.release_id
+        assert host.leftovers() == []
+        assert host.lock_is_free()
+        assert json.loads((host.model / "state.json").read_text())["previous"] == first.release_id
 
 
 async def test_without_a_retry_the_host_goes_back_by_itself_at_its_deadline(host, first, second):
     await deploy(first, [host], "r-1")
-    killed_at("PROBING", second, host, "r-2", healthy_deadline=6, min_healthy_time=3)
+    killed_at("edge-0: PROBING", second, [host], "r-2", healthy_deadline=6, min_healthy_time=3)
     wait_for_the_activation(host)
     assert host.current == first.release_id
     assert json.loads((host.model / "state.json").read_text())["release_id"] == first.release_id
@@ -92,7 +137,15 @@ async def test_without_a_retry_the_host_goes_back_by_itself_at_its_deadline(host
 
 async def test_another_deploy_waits_for_its_turn(host, first, second):
     await deploy(first, [host], "r-1")
-    killed_at("SOAKING", second, host, "r-2", healthy_deadline=200, progress_deadline=300, min_healthy_time=1)
+    killed_at(
+        "edge-0: SOAKING",
+        second,
+        [host],
+        "r-2",
+        healthy_deadline=200,
+        progress_deadline=300,
+        min_healthy_time=1,
+    )
     result = await deploy(second, [host], "r-3", lock_wait=1, lock_poll=0.2)
     assert [str(target.state) for target in result.targets] == ["LOCKED"]
     assert "rollout r-2" in result.targets[0].error

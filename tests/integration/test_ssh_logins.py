@@ -48,6 +48,18 @@ async def test_another_host_key_is_refused_with_both_fingerprints(host, release,
         await spec.open(Placement()).preflight(order_of(release))
 
 
+async def test_a_host_that_changes_its_key_while_we_work_is_not_spoken_to_again(tmp_path):
+    with sshd(tmp_path / "edge", "edge") as host:
+        shell = SshShell("edge", host.address)
+        await shell.run("true")
+        await shell.close()
+    with (
+        sshd(tmp_path / "impostor", "edge", port=host.port),
+        pytest.raises(TargetRefused, match="another host key"),
+    ):
+        await shell.run("true")
+
+
 async def test_a_key_that_the_host_does_not_know_is_refused(host, release, tmp_path):
     make_key(tmp_path / "stranger")
     address = replace(host.address, key_file=tmp_path / "stranger")

@@ -221,7 +221,7 @@ def test_a_flipped_bit_is_refused(bucket: Bucket, artifact, store):
     assert store.releases("digits") == ()
 
 
-@pytest.mark.parametrize("fault", ["503", "cut", "short", "long"])
+@pytest.mark.parametrize("fault", ["503", "cut", "short", "long", "expired"])
 def test_a_part_that_fails_is_read_again_and_no_other(bucket: Bucket, artifact, store, fault):
     parts = -(-artifact.size_bytes // PART_BYTES)
     with faulty(bucket.endpoint, "none", fault) as proxy:
@@ -230,7 +230,7 @@ def test_a_part_that_fails_is_read_again_and_no_other(bucket: Bucket, artifact, 
     assert proxy.requests == parts + 1
 
 
-@pytest.mark.parametrize("fault", ["503", "cut", "short", "long"])
+@pytest.mark.parametrize("fault", ["503", "cut", "short", "long", "expired"])
 def test_a_part_that_fails_in_every_attempt_ends_the_sync(bucket: Bucket, artifact, store, fault):
     with (
         faulty(bucket.endpoint, *[fault] * 30) as proxy,

@@ -126,6 +126,20 @@ def test_a_long_transfer_is_not_silent(artifact, tmp_path, monkeypatch, capsys):
     assert "synced and verified" in log
 
 
+def test_how_long_a_transfer_must_take_to_be_resumed_is_the_dags_to_say(artifact, tmp_path, monkeypatch):
+    given = []
+
+    def sync(*arguments, transfer, **more):
+        given.append(transfer.resumable_from)
+        return real(*arguments, transfer=transfer, **more)
+
+    real = module.sync
+    monkeypatch.setattr(module, "sync", sync)
+    run(artifact.to_dict(), tmp_path, resumable_from=timedelta(0))
+    run(artifact.to_dict(), tmp_path)
+    assert given == [timedelta(0), timedelta(minutes=1)]
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [

@@ -45,7 +45,7 @@ ROUNDS = int(os.environ.get("HYBRID_FAULT_ROUNDS", "50"))
 PART_BYTES = 4096
 STEPS = ("first", "middle", "last")
 # Of the network.
-SPOILED = ("503", "403", "cut", "short", "long", "flip", "stall", "crawl")
+SPOILED = ("503", "403", "expired", "cut", "short", "long", "flip", "stall", "crawl")
 SLOW = ("stall", "crawl")
 HERE = ("interrupt", "replaced", "disk full")
 FORMS = ("model.tar.gz", "model/")

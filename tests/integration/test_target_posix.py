@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
@@ -16,11 +19,13 @@ from hybrid_provider.exceptions import (
     TargetNotReady,
 )
 from hybrid_provider.targets.local import LocalTarget
+from hybrid_provider.targets.shell import shell_text
 from hybrid_provider.targets.ssh import SshTarget
 from hybrid_provider.targets.target import Inspection, Placement
 from tests.integration.posixtargets import deployed, order_of, small_disk
 from tests.integration.sshhosts import dropbear
 from tests.releases import make_release
+from tests.servers import find_program
 
 
 @pytest.fixture
@@ -32,8 +37,6 @@ def release(tmp_path):
 
 
 def test_every_script_is_understood_by_dash_and_busybox():
-    from hybrid_provider.targets.shell import shell_text
-
     for script in files("hybrid_provider.targets").joinpath("scripts").iterdir():
         for shell in (["busybox", "sh"], ["dash"]):
             text = shell_text(script.name.removesuffix(".sh"))
@@ -95,7 +98,7 @@ async def test_a_missing_tool_is_named(host, target, release):
     shell, run = opened._shell, opened._shell.run
 
     async def without_flock(script, stdin=None, limit=None):
-        return await run(script.replace("'flock cat", "'flock-of-tomorrow cat"), stdin, limit)
+        return await run(script.replace("find flock ln", "find flock-of-tomorrow ln"), stdin, limit)
 
     shell.run = without_flock
     with pytest.raises(TargetNotReady, match="the program flock-of-tomorrow is missing"):
@@ -227,4 +230,102 @@ async def test_a_target_goes_back_to_a_release_that_it_has_without_being_told_wh
     await opened.finish(order)
     found = await opened.inspect("digits")
     assert (found.release, found.previous) == (made[0].release_id, made[1].release_id)
+    await opened.close()
+
+
+async def test_a_disk_that_is_read_only_is_found_before_a_byte_is_sent(target, release, tmp_path):
+    with small_disk(tmp_path / "models", megabytes=4):
+        await deployed(target, release, "r-1")
+        subprocess.run(["mount", "-o", "remount,ro", tmp_path / "models"], check=True)  # noqa: ASYNC221 - short
+        for model, reason in (
+            ("digits", "cannot write into .*: Read-only file system"),
+            ("other", "cannot make"),
+        ):
+            opened, order = target.open(Placement()), replace(order_of(release, "r-2"), model=model)
+            with pytest.raises(TargetNotReady, match=reason):
+                await opened.preflight(order)
+            await opened.finish(order)
+            await opened.close()
+
+
+async def test_a_release_that_was_pruned_is_no_release_to_go_back_to(target, tmp_path):
+    made = [make_release(tmp_path / "store", {"n": str(n).encode()}, minute=n) for n in range(3)]
+    for n, release in enumerate(made):
+        await deployed(target, release, f"r-{n}", keep=1)
+    shutil.rmtree(tmp_path / "models/digits/releases" / made[1].release_id)
+    opened, order = target.open(Placement()), order_of(None, "back-1")
+    readiness = await opened.preflight(order)
+    assert (readiness.current, readiness.previous) == (made[2].release_id, None)
+    for gone in made[:2]:
+        with pytest.raises(TargetFailed, match=f"release {gone.release_id} is not here, whole; .* pruned"):
+            await opened.activate(order, gone.release_id)
+    await opened.finish(order)
+    await opened.close()
+    assert (tmp_path / "models/digits/current").readlink().name == made[2].release_id
+
+
+async def test_a_pinned_release_is_never_pruned(target, tmp_path):
+    made = [make_release(tmp_path / "store", {"n": str(n).encode()}, minute=n) for n in range(4)]
+    for n, release in enumerate(made):
+        await deployed(target, release, f"r-{n}")
+    opened = target.open(Placement())
+    await opened.pin("digits", made[0].release_id)
+    order = order_of(made[3], "r-4", keep=1)
+    assert (await opened.preflight(order)).pinned == made[0].release_id
+    await opened.finish(order)
+    assert (await opened.inspect("digits")).releases == tuple(made[n].release_id for n in (0, 2, 3))
+    await opened.pin("digits", None)
+    await opened.preflight(order)
+    await opened.finish(order)
+    assert (await opened.inspect("digits")).releases == tuple(made[n].release_id for n in (2, 3))
+    await opened.close()
+
+
+async def test_a_lease_of_the_same_rollout_in_the_same_second_is_another_one(target, release, tmp_path):
+    """The first worker's lease was given back by the second's end, and a third took one with the same epoch."""
+    slow, third = target.open(Placement()), target.open(Placement())
+    order = order_of(release)
+    await slow.preflight(order)
+    lease = tmp_path / "models/digits/.lease"
+    rollout, epoch, *_ = lease.read_text().split()
+    lease.unlink()
+    await third.preflight(order)
+    _, _, expires, nonce = lease.read_text().split()
+    lease.write_text(f"{rollout} {epoch} {expires} {nonce}\n")
+    third._found = replace(third._found, epoch=int(epoch))
+    with pytest.raises(TargetFailed, match="superseded"):
+        await slow.stage(order, lambda _: None)
+    await slow.finish(order)
+    assert lease.exists()
+    await third.stage(order, lambda _: None)
+    await third.finish(order)
+    assert not lease.exists()
+    await slow.close()
+    await third.close()
+
+
+async def test_a_host_needs_no_more_than_this(host, target, release, tmp_path):
+    """No grep, awk, cut, sort, readlink, tail, tr, wc, setsid, openssl, python or perl."""
+    needed = tmp_path / "bin"
+    needed.mkdir()
+    for program in (*re.search("tools='(.*)'", shell_text("preflight"))[1].split(), "sh"):
+        (needed / program).symlink_to(find_program(program))
+    opened = target.open(Placement())
+    run = opened._shell.run
+
+    async def run_with_these(script, stdin=None, limit=None):
+        finished = await run(f"PATH={needed}\n{script}", stdin, limit)
+        assert "not found" not in finished.stderr
+        return finished
+
+    opened._shell.run = run_with_these
+    for rollout in ("r-1", "r-2"):
+        order = order_of(release, rollout)
+        await opened.preflight(order)
+        await opened.stage(order, lambda _: None)
+        await opened.activate(order, release.release_id)
+        await opened.commit(order)
+        await opened.finish(order)
+    assert "not found" not in (tmp_path / "models/digits/.activation/log").read_text()
+    assert (await opened.inspect("digits")).committed == release.release_id
     await opened.close()

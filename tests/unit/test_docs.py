@@ -31,6 +31,14 @@ def test_no_fence_of_a_page_is_overlooked(page):
     assert 2 * len(BLOCK.findall(text)) == len(re.findall(r"^\s*```", text, flags=re.MULTILINE))
 
 
+def test_every_test_that_the_comparison_calls_as_a_witness_is_there():
+    witnesses = re.findall(r"`(test_\w+)`", (ROOT / "docs/comparison.md").read_text())
+    tests = (ROOT / "tests/integration/test_training_weaknesses.py").read_text()
+
+    assert len(witnesses) == 5
+    assert all(f"def {name}(" in tests for name in witnesses)
+
+
 def test_what_the_site_shows_is_in_its_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
     shown = set(re.findall(r"- (?:\w+: )?([\w/-]+\.md)$", navigation, flags=re.MULTILINE))

@@ -51,3 +51,25 @@ def test_what_an_engine_says_of_its_serving_goes_over_what_the_fleet_does(fleet)
 def test_an_engine_that_cannot_be_right_is_explained(settings, fault):
     with pytest.raises(ConfigurationError, match=f"gpu: .*{fault}"):
         engine(**settings)
+
+
+def test_a_host_behind_another_says_so_in_both_forms():
+    jump = {"host": "bastion", "user": "hop", "host_key": KEY}
+    (own,) = read_inventory({"targets": {"edge": {"host": "10.1.0.1", "host_key": KEY, "jump": jump}}})
+    variables = {"ansible_host": "10.1.0.1", "hybrid_host_key": KEY, "hybrid_jump": jump}
+    (ansible,) = read_inventory({"all": {"hosts": {"edge": variables}}})
+    assert own.address == ansible.address
+    assert own.address.where == "10.1.0.1:22 over bastion:22"
+    proxied = {"host": "10.1.0.1", "host_key": KEY, "proxy_command": "nc %h %p"}
+    assert read_inventory({"targets": {"edge": proxied}})[0].address.proxy_command == "nc %h %p"
+    for wrong, message in (
+        ({**proxied, "jump": jump}, "a jump host and a proxy command"),
+        ({**proxied, "proxy_command": "nc %h %q"}, "%q is none of"),
+        ({"host": "h", "host_key": KEY, "jump": "bastion"}, "jump 'bastion': write {host"),
+        (
+            {"host": "h", "host_key": KEY, "jump": {"host": "b", "known_hosts": "/nowhere"}},
+            "knows no key for b",
+        ),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            read_inventory({"targets": {"edge": wrong}})

@@ -2,6 +2,6 @@
 cd -- "$base/$model" || fail "cannot enter $base/$model"
 fenced
 for folder in .staging/"$release"-*; do
-    [ ! -d "$folder/files" ] || (cd "$folder/files" && find . -type f -exec stat -c "%s $folder/files/%n" {} +)
+    [ ! -d "$folder/files" ] || (cd "$folder/files" && find . -type f -exec stat -c "arrived %s $folder/files/%n" {} +)
 done
 exit 0

@@ -2,8 +2,7 @@
 # and `keep_left` where a retry may go on with what a stream that was cut left.
 cd -- "$base/$model" || exit 0
 lock || exit 0
-lease
-[ "$holder" = "$rollout" ] && [ "$held" = "$epoch" ] || exit 0
+ours || exit 0
 state
 current=$(live) pin=$(pinned) gone=
 set -- releases/*

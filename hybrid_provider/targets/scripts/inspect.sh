@@ -22,4 +22,5 @@ cd "releases/$current" || fail "cannot enter $PWD/releases/$current"
 sums "../../manifests/$current" | proved | sed -n '/^proven$/d;s/^\(\.\/\)\{0,1\}/changed /p'
 # What is in one of the two lists only: files that nobody brought.
 { sums "../../manifests/$current" | sed 's/^[0-9a-f]*  //'; find . ! -type d; } | sort | uniq -u | sed 's/^\.\//changed /'
+irregular . | sed 's/^\.\//changed /'
 exit 0

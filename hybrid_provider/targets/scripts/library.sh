@@ -1,10 +1,15 @@
 # What all scripts share. POSIX sh with what dash and BusyBox have; variables in lower case come from the worker:
-# base, model, release, digest, rollout, epoch.
+# base, model, release, digest, rollout, epoch, nonce.
 umask 022
+# With it, `cd` may go elsewhere and say so.
+unset CDPATH
 
 # One line of the answer; `fail` is the last one.
 say() { printf '%s\n' "$*"; }
 fail() { say "fail $*"; exit 1; }
+# The last three lines of stdin as one, and how many lines a file has.
+brief() { sed -e :a -e '$!{N' -e '4,$D;ba' -e '}' -e 's/\n/ /g'; }
+lines() { sed -n '$=' "$1"; }
 nap() { sleep 0.1 2>/dev/null || sleep 1; }
 
 # Seconds that no clock correction moves, without starting a process where Linux has them.
@@ -27,8 +32,11 @@ state() {
     done <state.json
 }
 
+# Of `current -> releases/…`, which each stat quotes in its own way.
 live() {
-    link=$(readlink current 2>/dev/null)
+    [ -L current ] || return 0
+    link=$(stat -c %N current 2>/dev/null)
+    link=${link##*-> } link=${link#[\'\`\"]} link=${link%[\'\"]}
     case $link in releases/*) say "${link##*/}" ;; esac
 }
 
@@ -59,23 +67,24 @@ lock() {
 }
 
 lease() {
-    holder= held=0 expires=0
-    [ ! -f .lease ] || read -r holder held expires <.lease
+    holder= held=0 expires=0 held_by=
+    [ ! -f .lease ] || read -r holder held expires held_by <.lease
 }
 
 take_lease() {
-    printf '%s %s %s\n' "$1" "$2" "$3" >.lease.new && mv -f .lease.new .lease
+    printf '%s %s %s %s\n' "$1" "$2" "$3" "$nonce" >.lease.new && mv -f .lease.new .lease
 }
 
-# A worker that lost its lease, because it was thought dead, must not act on what it once knew.
+# A worker that lost its lease, because it was thought dead, must not act on what it once knew. Its nonce tells its lease
+# from one that was taken in the same second after it was given back.
+ours() { lease; [ "$holder" = "$rollout" ] && [ "$held" = "$epoch" ] && [ "$held_by" = "$nonce" ]; }
 fenced() {
-    lease
-    [ "$holder" = "$rollout" ] && [ "$held" = "$epoch" ] && return
+    ! ours || return 0
     fail "superseded: rollout $holder (epoch $held) has taken this target over from $rollout (epoch $epoch)"
 }
 
 # A release appears whole, by one rename after its manifest; so having both is having it.
-has() { [ -n "$1" ] && [ -d "releases/$1" ] && [ -f "manifests/$1" ]; }
+has() { [ -n "$1" ] && [ -d "releases/$1" ] && [ ! -L "releases/$1" ] && [ -f "manifests/$1" ]; }
 
 # Going back, the worker knows no digest of the old release.
 present() {

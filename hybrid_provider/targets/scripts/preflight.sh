@@ -1,13 +1,23 @@
 # Answers with one line for each fault, or takes the lease and says what is here. Also takes `ttl` and `wait`.
 faults=0
 fault() { say "fault $*"; faults=1; }
-tools='flock cat date find ln mkdir mv readlink rm rmdir sed sha256sum sleep stat sync tail tar tr wc'
+tools='cat date find flock ln mkdir mv rm sed sha256sum sleep stat sync tar'
 for tool in $tools; do
     command -v "$tool" >/dev/null 2>&1 || fault "the program $tool is missing; install coreutils, util-linux, tar, or BusyBox"
 done
 [ -d "$base/$model" ] || out=$(mkdir -p -- "$base/$model" 2>&1) || fault "cannot make the folder $base/$model: ${out##*: }"
 if cd -- "$base/$model" 2>/dev/null; then
     [ -O . ] || fault "the folder $PWD belongs to user id $(stat -c %u .), and we log in as $(id -un); give it to us with chown"
+    # Whoever may write here could lead us anywhere by links.
+    for folder in . ..; do
+        case $(stat -c %A "$folder") in
+            ????????w[tT]) [ "$folder" = .. ] || fault "anybody may write into $PWD; chmod o-w" ;;
+            ????????w?) fault "anybody may write into $(cd "$folder" && pwd); chmod o-w" ;;
+        esac
+    done
+    for folder in releases manifests verified .staging .activation .pruned; do
+        [ ! -L "$folder" ] || fault "$PWD/$folder is a link, and must be a folder on the same disk; move it away"
+    done
     [ -w . ] || fault "cannot write into $PWD: $( (: >.writable) 2>&1 | sed 's/.*: //')"
     if [ -e current ] || [ -L current ]; then
         [ -n "$(live)" ] || fault "$PWD/current is no link to one of its releases; move it away"
@@ -56,7 +66,7 @@ left=
 for folder in .staging/*; do
     case $here$folder in .staging/"$release"-*) left=yes ;; *) rm -rf "$folder" ;; esac
 done
-[ -z "$left" ] || say "left $(($(find .staging -type f -exec stat -c '%s +' {} + | tr '\n' ' ') 0))"
+[ -z "$left" ] || say "left $(($(find .staging -type f -exec stat -c '%s +' {} +) 0))"
 [ -n "$digest" ] && [ -z "$here" ] || exit 0
 
 # What may be linked from: the live release, and others as long as their manifests make no endless answer.

@@ -18,7 +18,7 @@ in_time() {  # in_time NAME SECONDS TEXT
     done
     read -r status <"$code"
     [ "$status" = 0 ] && return
-    why="the $1 command ended with exit code $status: $(tail -n 3 "$out" | tr '\n' ' ')"
+    why="the $1 command ended with exit code $status: $(brief <"$out")"
     return 1
 }
 own_session=

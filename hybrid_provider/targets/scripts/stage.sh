@@ -11,9 +11,10 @@ free=$(($(stat -f -c '%a * %S' .)))
 rm -rf "$staging"
 mkdir -p "$staging/files" releases manifests || fail "cannot make $PWD/$staging"
 
-# -o: files belong to us and not to whoever owns them on the worker.
-out=$(tar -x -o -f - -C "$staging" 2>&1) ||
-    fail "the stream did not unpack: $(printf '%s' "$out" | tail -n 3 | tr '\n' ' '); $free bytes were free"
+# -o: files belong to us and not to whoever owns them on the worker. GNU tar reads as much as a pipe holds, and takes no
+# other options from our environment; BusyBox's knows neither.
+out=$(TAR_OPTIONS='-b 128' tar -x -o -f - -C "$staging" 2>&1) ||
+    fail "the stream did not unpack: $(say "$out" | brief); $free bytes were free"
 sum=$(sha256sum <"$staging/manifest")
 [ "${sum%% *}" = "$digest" ] || fail "the stream ended early or was changed on its way: its manifest is not that of $digest"
 
@@ -45,7 +46,7 @@ done
 
 # check/… travelled, in shares for several processors; kin/<release> is linked from there, and as good as it is there.
 stats "$staging/files" >"$staging/verified"
-[ "$(wc -l <"$staging/verified")" -eq $((2 * ($(wc -l <"$staging/manifest") - 1))) ] ||
+[ "$(lines "$staging/verified")" -eq $((2 * ($(lines "$staging/manifest") - 1))) ] ||
     abandon "the files are not those of the manifest"
 prove() { [ ! -f "$1" ] || (cd "$staging/files" && proved <"../${1#"$staging"/}" >"../proof-${1##*/}") & }
 for list in "$staging"/check/*; do
