@@ -14,7 +14,7 @@ USER root
 # Named volumes take the owner of the folder that they first cover.
 RUN install --directory --owner=airflow --group=root --mode=0770 \
     /opt/hybrid /var/lib/hybrid/secrets /var/lib/hybrid/site-secrets /var/lib/hybrid/ssh \
-    /var/lib/hybrid/site /var/lib/hybrid/cloud /var/lib/hybrid/store
+    /var/lib/hybrid/site /var/lib/hybrid/cloud /var/lib/hybrid/s3 /var/lib/hybrid/store
 USER airflow
 WORKDIR /opt/hybrid
 COPY --chown=airflow:root pyproject.toml constraints.txt LICENSE ./

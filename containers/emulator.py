@@ -1,7 +1,8 @@
-"""The embedded cloud in a container: it listens on the container's own address, under the container's name.
+"""The embedded cloud in a container, without its S3: that is ``containers.s3``, in a container of its own.
 
-Everywhere else the emulator listens on loopback only; here only the other containers reach it, because none
-of its ports is published. What its clients need is in ``<folder>/cloud.json`` once everything answers.
+It listens on the container's own address, under the container's name. Everywhere else the emulator listens on
+loopback only; here only the other containers reach it, because none of its ports is published. What its
+clients need is in ``<folder>/cloud.json`` once everything answers.
 """
 
 from __future__ import annotations
@@ -14,32 +15,32 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from containers.s3 import ACCESS_KEY, ENDPOINT
 from hybrid_provider.emulator import Emulator
 from playground import dataset
 from playground.environment import BUCKET
 
 if TYPE_CHECKING:
     from hybrid_provider.emulator.ports import Ports
+    from hybrid_provider.emulator.processes import Programs
 
-# S3; the others follow.
+# S3's would be the first; the others follow.
 FIRST_PORT = 9000
 
 
 class ContainerEmulator(Emulator):
-    """An emulator whose parts are reached by the container's name, with the same access key at each start."""
+    """An emulator whose parts are reached by the container's name, with another container's S3."""
 
     _address = socket.gethostname()
 
     def _make_environment(self, ports: Ports, *, s3: int) -> dict[str, str]:
         environment = super()._make_environment(ports, s3=s3)
-        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-        file = self.folder / "access-key.json"
-        if not file.exists():
-            file.touch(0o600)
-            file.write_text(json.dumps({name: environment[name] for name in names}))
-        # Airflow's connection holds it, and is not made anew when a crashed emulator comes back.
-        kept: dict[str, str] = json.loads(file.read_text())
-        return environment | kept
+        # Airflow's connection holds the key, and is not made anew when a crashed emulator comes back.
+        kept: dict[str, str] = json.loads(ACCESS_KEY.read_text())
+        return environment | kept | {"AWS_ENDPOINT_URL_S3": ENDPOINT}
+
+    def _start_s3(self, programs: Programs, binary: str, port: int) -> None:
+        """It runs already."""
 
 
 def main() -> int:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 START_SECONDS = 60
 STOP_SECONDS = 60
+# Of the longest command, which builds all images; one that hangs ends, also where pytest's own limit has passed.
+COMMAND_SECONDS = 900
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Engine:
             input=given,
             capture_output=True,
             text=True,
+            timeout=COMMAND_SECONDS,
             check=False,
         )
         if check and done.returncode != 0:

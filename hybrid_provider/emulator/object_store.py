@@ -45,7 +45,7 @@ def start_seaweedfs(
     for attempt in range(1, _ATTEMPTS + 1):
         with log.open("wb") as output:
             program = Program(
-                _command(binary, folder, address, port),
+                seaweedfs_command(binary, folder, address, port),
                 environment={
                     "HOME": str(folder),
                     "TMPDIR": str(temporary),
@@ -76,7 +76,8 @@ def remove_sockets(port: int) -> None:
     Path(f"/tmp/seaweedfs-s3-{port}.sock").unlink(missing_ok=True)  # noqa: S108 - its choice
 
 
-def _command(binary: str, folder: Path, address: str, port: int) -> list[str]:
+def seaweedfs_command(binary: str, folder: Path, address: str, port: int) -> list[str]:
+    """The command line of a SeaweedFS with its data in ``folder`` and its S3 on ``port``."""
     # Left to itself it takes the same well-known ports in every instance.
     master, volume, filer, admin, metrics = free_ports(address, 5)
     return [

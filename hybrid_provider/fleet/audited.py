@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from hybrid_provider.evidence.chain import Head
     from hybrid_provider.fleet.rows import HostRow, Run
     from hybrid_provider.rollout.audit import Audited
 
@@ -91,8 +92,14 @@ class AuditState:
         if left := writer.close():
             _log.warning("%d rows of the fleet state were not written in time", left)
 
-    def announce(self, audited: Sequence[Audited], release_id: str | None, digest: str | None) -> None:
-        """Put what was found into the asset's event."""
+    def announce(
+        self,
+        audited: Sequence[Audited],
+        release_id: str | None,
+        digest: str | None,
+        head: Head | None = None,
+    ) -> None:
+        """Put what was found, and the head of the store's evidence, into the asset's event."""
         extra: EventExtra = {
             "kind": "audit",
             "rollout": "",
@@ -104,6 +111,7 @@ class AuditState:
             "targets": dict(Counter(state_of(one).value for one in audited)),
             "seconds": 0.0,
             "training": None,
+            "evidence": head.to_dict() if head else None,
             "dag_id": self._origin.dag_id,
             "run_id": self._origin.run_id,
         }

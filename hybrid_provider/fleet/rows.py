@@ -19,6 +19,7 @@ from hybrid_provider.rollout.states import FAILURES, RolloutState, TargetState
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hybrid_provider.evidence.chain import Head, HeadDict
     from hybrid_provider.rollout.audit import DriftDict
     from hybrid_provider.rollout.result import RolloutResult
     from hybrid_provider.targets.target import Inspection
@@ -144,6 +145,7 @@ class EventExtra(TypedDict):
     targets: dict[str, int]
     seconds: float
     training: Mapping[str, Any] | None
+    evidence: HeadDict | None
     dag_id: str
     run_id: str
 
@@ -281,7 +283,9 @@ def event_extra(
     result: RolloutResult,
     digests: Mapping[str, str],
     origin: Origin,
+    *,
     training: Mapping[str, Any] | None,
+    head: Head | None = None,
 ) -> EventExtra:
     """What the asset's event says of a finished rollout."""
     release = live_after(result)
@@ -294,6 +298,7 @@ def event_extra(
         "targets": dict(Counter(target.state.value for target in result.targets)),
         "seconds": round(result.seconds, 3),
         "training": _training(training),
+        "evidence": head.to_dict() if head else None,
         "dag_id": origin.dag_id,
         "run_id": origin.run_id,
     }

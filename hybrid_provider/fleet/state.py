@@ -268,12 +268,10 @@ class FleetState:
             training: What trained the release.
             head: Of the store's evidence, so that its end cannot be cut off unseen.
         """
-        extra: dict[str, Any] = {
-            **event_extra(self._row["kind"], result, self._digests, self._origin, training),
-            "evidence": head.to_dict() if head else None,
-        }
+        row, origin = self._row, self._origin
+        extra = event_extra(row["kind"], result, self._digests, origin, training=training, head=head)
         try:
-            self._context["outlet_events"][model_asset(self._row["model"])].extra = extra
+            self._context["outlet_events"][model_asset(self._row["model"])].extra = cast("Any", dict(extra))
         except Exception as error:  # noqa: BLE001 - an event fails no rollout
             _log.warning("The event of model %s carries nothing: %s", self._row["model"], error)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
 
-from hybrid_provider.exceptions import HybridError
+from hybrid_provider.exceptions import HybridError, StoreError
 from hybrid_provider.rollout.direction import DirectionPolicy
 
 if TYPE_CHECKING:
@@ -18,13 +19,25 @@ if TYPE_CHECKING:
 
     from hybrid_provider.artifacts.release import Release
     from hybrid_provider.artifacts.store import ReleaseStore
+    from hybrid_provider.evidence.chain import Head
     from hybrid_provider.targets.target import Target
+
+_log = logging.getLogger(__name__)
 
 
 def run_of(context: Context) -> Mapping[str, str]:
     """Which task did it."""
     instance = context["ti"]
     return {"dag_id": instance.dag_id, "task_id": instance.task_id, "run_id": str(instance.run_id)}
+
+
+def head_of(store: ReleaseStore) -> Head | None:
+    """The end of the evidence, for an asset event; None where it cannot be read, which fails no task."""
+    try:
+        return store.evidence.head()
+    except StoreError as error:
+        _log.warning("The event carries no head of the evidence: %s", error)
+        return None
 
 
 def training_of(store: ReleaseStore, release: Release) -> Mapping[str, Any] | None:

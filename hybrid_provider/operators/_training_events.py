@@ -35,19 +35,19 @@ def count_billed(context: Context, model_name: str, status: JobStatus) -> None:
         stats.incr(SAVED_METRIC, status.saved_seconds, tags=tags)
 
 
-def mask_secrets(environment: object, hyperparameters: object, config: object) -> dict[str, str]:
+def mask_secrets(environment: object, hyperparameters: object, config: object) -> list[str]:
     """Hide values whose names speak of secrets from the task's log: a training script may print them.
 
     Returns:
-        These values by their names, for whoever shows the log instead of the task.
+        These values, for whoever shows the log instead of the task.
     """
-    found = dict(_secrets(environment, hyperparameters, config))
-    for name, value in found.items():
-        mask_secret(value, name)
+    found = list(_secrets(environment, hyperparameters, config))
+    for value in found:
+        mask_secret(value)
     return found
 
 
-def _secrets(environment: object, hyperparameters: object, config: object) -> Iterator[tuple[str, str]]:
+def _secrets(environment: object, hyperparameters: object, config: object) -> Iterator[str]:
     try:
         native = literal("config", config)
         given = [literal("environment", environment), literal("hyperparameters", hyperparameters)]
@@ -59,8 +59,13 @@ def _secrets(environment: object, hyperparameters: object, config: object) -> It
     for values in given:
         for name, value in values.items() if isinstance(values, Mapping) else ():
             # Of shorter ones Airflow masks none, and says so in a warning.
-            if isinstance(value, str) and len(value) >= _SHORTEST_SECRET and redact(value, name) != value:
-                yield name, value
+            if isinstance(value, str) and len(value) >= _SHORTEST_SECRET and _is_secret(name):
+                yield value
+
+
+def _is_secret(name: object) -> bool:
+    """Whether Airflow hides what goes by this name."""
+    return bool(redact("shown", str(name)) != "shown")
 
 
 def lineage(inputs: object, config: object, result: TrainingDict | None) -> Lineage:

@@ -11,9 +11,11 @@ from hybrid_provider.artifacts.retention import in_use
 from hybrid_provider.exceptions import ConfigurationError, DriftFound
 from hybrid_provider.fleet.audited import AuditState
 from hybrid_provider.operators._arguments import flag, release_id_of
+from hybrid_provider.operators._evidence import check_direction, head_of, run_of
 from hybrid_provider.operators._rollout_state import RolloutMemory
 from hybrid_provider.operators.deploy import CHAMPION
 from hybrid_provider.operators.fleet import FleetOperator
+from hybrid_provider.rollout.activations import Activations
 from hybrid_provider.rollout.audit import (
     REPAIRABLE,
     Expected,
@@ -130,7 +132,8 @@ class FleetAuditOperator(FleetOperator):
             audited = self._look(self._looked_at(), expected)
         state.write(audited, expected.release_id)
         if repaired is None:
-            state.announce(audited, expected.release_id, expected.digests.get(expected.release_id or ""))
+            digest = expected.digests.get(expected.release_id or "")
+            state.announce(audited, expected.release_id, digest, head=head_of(store))
         result = _result(self.model_name, expected, audited, closed, repaired)
         if result["drift"] and self.fail_on_drift:
             raise DriftFound(
@@ -175,13 +178,18 @@ class FleetAuditOperator(FleetOperator):
         release = store.release(fleet.model, expected.release_id)
         memory = RolloutMemory.begin(context)
         targets = tuple(target for target in self._fleet().targets if target.name in drifted)
+        check_direction(store, release, targets)
         fleet = replace(fleet, targets=targets, policy=repair_policy(fleet.policy))
         state = fleet.state(
             context, kind="audit", memory=memory, release=release.release_id, digests=expected.digests
         )
         probe = RepairProbe(bound(fleet.probe, release), drifted)
+        facts = {"model": release.model, "digest": release.digest, "rollout": memory.rollout}
+        evidence = Activations(store.evidence, {**facts, "run": run_of(context)})
 
         def journal(entry: JournalEntry) -> None:
+            # First of all: nothing goes live without it.
+            evidence(entry)
             self.log.info("%s", entry)
             state.entered(entry)
 
@@ -198,7 +206,7 @@ class FleetAuditOperator(FleetOperator):
             result = self._moved(repair, state)
         result.raise_unless_succeeded()
         memory.end()
-        state.announce(result, training=None)
+        state.announce(result, training=None, head=head_of(store))
         return result.to_dict()
 
 

@@ -13,7 +13,7 @@ from hybrid_provider.artifacts.retention import in_use
 from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.exceptions import ConfigurationError
 from hybrid_provider.hooks.aws import aws_access
-from hybrid_provider.operators._evidence import check_direction, run_of, training_of
+from hybrid_provider.operators._evidence import check_direction, head_of, run_of, training_of
 from hybrid_provider.operators._literal import literal
 from hybrid_provider.operators._rollout_state import RolloutMemory
 from hybrid_provider.operators.fleet import Fleet, FleetOperator
@@ -131,7 +131,7 @@ class OnPremDeployOperator(FleetOperator):
         if result.state is RolloutState.SUCCEEDED and not skip:
             store.point(self.model_name, CHAMPION, release.release_id)
         if self.announces:
-            state.announce(result, training_of(store, release), head=store.evidence.head())
+            state.announce(result, training_of(store, release), head=head_of(store))
         return result.to_dict()
 
     def _run(self, context: Context, deployment: _Deployment) -> tuple[RolloutResult, FleetState]:

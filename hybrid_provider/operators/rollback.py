@@ -8,7 +8,7 @@ from hybrid_provider._explained import explained
 from hybrid_provider.exceptions import ArtifactError, StoreError
 from hybrid_provider.fleet.rows import live_after
 from hybrid_provider.operators._arguments import release_id_of
-from hybrid_provider.operators._evidence import run_of, training_of
+from hybrid_provider.operators._evidence import head_of, run_of, training_of
 from hybrid_provider.operators._rollout_state import RolloutMemory
 from hybrid_provider.operators.deploy import CHAMPION
 from hybrid_provider.operators.fleet import FleetOperator
@@ -89,7 +89,7 @@ class OnPremRollbackOperator(FleetOperator):
         result.raise_unless_succeeded()
         memory.end()
         self._name_champion(result)
-        state.announce(result, self._training(result))
+        state.announce(result, self._training(result), head=head_of(store))
         return result.to_dict()
 
     def _digests(self, store: ReleaseStore) -> Mapping[str, str]:

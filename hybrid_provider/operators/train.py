@@ -299,7 +299,7 @@ class SageMakerTrainOperator(BaseOperator):
             method_name="resume",
         )
 
-    def _mask_secrets(self) -> dict[str, str]:
+    def _mask_secrets(self) -> list[str]:
         return mask_secrets(self.environment, self.hyperparameters, self.config)
 
     def _backend(self) -> SageMakerBackend:

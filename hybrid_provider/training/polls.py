@@ -40,8 +40,11 @@ GLANCES: Final = 5
 """Between two rounds: at 30 seconds ten calls a minute, and an end is seen within five seconds."""
 SHORTEST_PART: Final = timedelta(seconds=2)
 """Between two glances; rounds that come quickly need none."""
-LOOK_BACK: Final = timedelta(minutes=1)
-"""How far a glance goes back beyond the time between two, for clocks that differ."""
+LOOK_BACK: Final = timedelta(seconds=10)
+"""How far a glance goes back beyond the one before, for clocks that differ and for listings that lag.
+
+Longer, and a thousand jobs that began together would for long fill the few pages that a glance reads.
+"""
 
 
 class Due(Flag):
@@ -123,6 +126,7 @@ class SharedPolls:
         self._turns: deque[Turn] = deque()
         self._rounds: asyncio.Task[None] | None = None
         self._silent_rounds = 0
+        self._glanced_at: datetime | None = None
 
     @property
     def few(self) -> bool:
@@ -166,12 +170,14 @@ class SharedPolls:
         turns = tuple(self._turns)
         if self.few or self._silent_rounds > 0:
             return
-        since = datetime.now(UTC) - min(turn.interval for turn in turns) - LOOK_BACK
+        began = datetime.now(UTC)
+        since = (self._glanced_at or began - min(turn.interval for turn in turns)) - LOOK_BACK
         try:
             ended = await asyncio.to_thread(self._jobs.ended, {turn.name for turn in turns}, since)
         except HybridError as error:
             _log.debug("Training jobs that ended lately cannot be listed: %s", error)
             return
+        self._glanced_at = began
         for turn in turns:
             mark = ended.get(turn.name)
             # Once for each mark: a job may be stopping for minutes.

@@ -99,7 +99,7 @@ class TrainingTrigger(BaseTrigger):
         region_name: As in the amazon provider.
         verify: As in the amazon provider.
         botocore_config: As in the amazon provider.
-        secrets: By their names, what the job's log must not show; Airflow's database holds it encrypted.
+        secrets: What the job's log must not show; Airflow's database holds it encrypted.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class TrainingTrigger(BaseTrigger):
         verify: bool | str | None,
         botocore_config: dict[str, Any] | None,
         # Absent from a wait that an earlier version of this provider began.
-        secrets: dict[str, str] | None = None,
+        secrets: list[str] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of BaseTrigger, which has no annotations
         self.wait = wait
@@ -140,8 +140,8 @@ class TrainingTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event."""
-        for name, value in (self.secrets or {}).items():
-            await amask_secret(value, name)
+        for secret in self.secrets or ():
+            await amask_secret(secret)
         wait = TrainingWait.from_dict(self.wait)
         try:
             wait = await self._until_ended(wait)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.browser.conftest import chromium, log_in  # noqa: F401 - fixtures
 from tests.compose.images import ROOT, build_standins
 from tests.dockerd import Engine, engine, give_up
 from tests.servers import free_port, require_program
@@ -40,6 +41,18 @@ class Stack:
     def compose(self, *arguments: str, given: str | None = None, check: bool = True) -> str:
         """Run a compose command on the project's own file; its standard output."""
         return self.engine.docker("compose", "--file", str(FILE), *arguments, given=given, check=check)
+
+    def up(self) -> None:
+        """Start it by the one command that the file names, or fail with all that is known."""
+        try:
+            self.compose("--progress", "plain", "up", "--wait")
+        except pytest.fail.Exception as failure:
+            pytest.fail(f"{str(failure)[-4000:]}\n{self.explain()}")
+
+    def with_profiles(self, names: str) -> Stack:
+        """The same with other profiles than ``.env`` has."""
+        environment = self.engine.environment | {"COMPOSE_PROFILES": names}
+        return replace(self, engine=replace(self.engine, environment=environment))
 
     def containers(self) -> dict[str, dict]:
         """Service to what compose tells of its container, ended ones included."""
@@ -87,15 +100,7 @@ def stack(docker_engine):
     # What an earlier, killed run may have left in the cache's engine.
     started.compose("down", "--volumes", "--remove-orphans")
     try:
-        up = subprocess.run(
-            ["docker", "compose", "--file", FILE, "--progress", "plain", "up", "--wait"],
-            env=docker_engine.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if up.returncode != 0:
-            pytest.fail(f"up --wait ended with {up.returncode}:\n{up.stderr[-4000:]}\n{started.explain()}")
+        started.up()
         yield started
     finally:
         started.compose("down", "--volumes", "--timeout", "10", check=False)

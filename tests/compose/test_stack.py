@@ -7,7 +7,9 @@ import json
 import httpx
 import pytest
 
-from playground.environment import BUCKET
+from playground.environment import BUCKET, MODEL
+from tests.browser.conftest import Site
+from tests.browser.visits import go
 from tests.compose.runs import HOSTS, Run, current, served, serving
 
 # The first run on a machine builds all images.
@@ -124,6 +126,18 @@ def test_a_run_asked_for_through_the_rest_api_turns_green_and_every_host_serves_
     assert served(stack) == serving(run.xcom("sync")["release_id"])
 
 
+def test_a_browser_shows_the_fleet_page_with_each_host_on_its_release(stack, log_in):
+    from playwright.sync_api import expect
+
+    site = Site(f"http://localhost:{stack.port}", stack.engine.log, {"admin": stack.password()})
+    page = log_in("admin", at=site)
+    go(page, f"{site.url}/plugin/model-fleet?model={MODEL}")
+
+    for host in HOSTS:
+        row = page.locator(f"[data-host={host.replace('-', '_')}] td")
+        expect(row.nth(2)).to_have_text(release_on(stack, host), timeout=60_000)
+
+
 def test_a_rollout_outlives_the_scheduler_the_broker_and_the_sites_worker(stack, api):
     before = current(stack, HOSTS[0])
     run = Run(stack, api, "hybrid_retrain", CONF | {
@@ -151,6 +165,25 @@ def test_down_leaves_no_container_no_network_and_no_volume(stack):
     assert docker("ps", "--all", "--quiet") == ""
     assert docker("volume", "ls", "--quiet") == ""
     assert docker("network", "ls", "--filter", "type=custom", "--quiet") == ""
+
+
+def test_production_starts_without_the_demo_and_is_healthy(stack):
+    production = stack.with_profiles("")
+    production.up()
+
+    containers = production.containers()
+    assert containers.keys() == {
+        "secrets", "migrate", "postgres", "redis",
+        "api-server", "scheduler", "dag-processor", "triggerer", "worker", "site-worker",
+    }  # fmt: skip
+    assert {one["Health"] for one in containers.values() if one["State"] == "running"} == {"healthy"}
+    assert production.password()
+    production.compose("down", "--volumes", "--timeout", "10")
+
+
+def release_on(stack, host):
+    """The id of the release that a host has."""
+    return current(stack, host).rpartition("/")[2]
 
 
 def reached(stack, service, addresses):

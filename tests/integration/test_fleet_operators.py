@@ -121,6 +121,7 @@ def test_a_rollback_takes_each_host_to_what_it_served_before_and_the_champion_wi
     assert rows.get("host/edge_01")["release"] == first["release_id"]
     assert (rows.get("rollout")["kind"], rows.get("rollout")["state"]) == ("rollback", "ROLLED_BACK")
     extra = task["outlet_events"][model_asset("digits")].extra
+    assert extra["evidence"] == store.evidence.head().to_dict()
     assert (extra["kind"], extra["release"], extra["digest"]) == (
         "rollback",
         first["release_id"],
@@ -188,8 +189,13 @@ def test_an_audit_finds_changed_files_repairs_them_and_writes_the_rows_anew(flee
         look(tmp_path, as_task(context, "audit"), rehash=True)
 
     context["asset_state_store"].of().values.clear()
-    result = look(tmp_path, as_task(context, "audit"), rehash=True, repair=True)
+    task = as_task(context, "audit")
+    result = look(tmp_path, task, rehash=True, repair=True)
 
+    chain = ReleaseStore(tmp_path / "store").evidence
+    kept = [(entry.kind, entry.facts["target"]) for entry in list(chain.entries())[-2:]]
+    assert kept == [("activation", "edge_02"), ("activated", "edge_02")]
+    assert task["outlet_events"][model_asset("digits")].extra["evidence"] == chain.head().to_dict()
     assert (result["drift"], result["repaired"]["state"]) == ([], "SUCCEEDED")
     assert (hosts[1].model / "current" / "model.onnx").read_bytes() == b"second"
     row = context["asset_state_store"].of().get("host/edge_01")
@@ -230,6 +236,8 @@ def test_an_audit_closes_a_rollout_that_nobody_runs(hosts, tmp_path):  # noqa: F
     task = as_task(context, "audit")
     task["ti"].get_task_states = lambda **_: {"manual": {"sync": "failed"}}
     assert look(tmp_path, task)["closed"] == rows.get("rollout")["rollout"]
+    head = ReleaseStore(tmp_path / "store").evidence.head()
+    assert task["outlet_events"][model_asset("digits")].extra["evidence"] == head.to_dict()
     assert rows.get("rollout")["state"] == "ABORTED"
 
 

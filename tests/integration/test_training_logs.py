@@ -91,7 +91,7 @@ def test_lines_of_all_hosts_are_shown_while_the_job_runs_and_each_once(task, on_
 def test_secrets_are_masked_by_whoever_shows_the_log(task, puppets, new_jobs, deferrable):
     given = {
         "environment": {"PLAN": "wait", "API_KEY": "in the environment"},
-        "hyperparameters": {"password": "in a hyperparameter", "epochs": "a hundred of them"},
+        "hyperparameters": {"API_KEY": "in a hyperparameter", "epochs": "a hundred of them"},
         "config": {"Environment": {"SECRET": "in the request"}},
     }
     operator = train(deferrable=True, **given)

@@ -45,7 +45,7 @@ def test_the_command_of_a_newcomer_starts_the_demo_and_production_starts_without
     demo = {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]}
 
     assert "COMPOSE_PROFILES=demo" in (ROOT / ".env").read_text().splitlines()
-    assert demo == {"emulator", "site-key", "connections", "edge-01", "edge-02", "edge-03"}
+    assert demo == {"s3", "emulator", "site-key", "connections", "edge-01", "edge-02", "edge-03"}
     for name in SERVICES.keys() - demo:
         needed = SERVICES[name].get("depends_on", {})
         assert all(needed[each].get("required") is False for each in needed.keys() & demo), name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -29,6 +29,7 @@ class Jobs:
     def __init__(self, count):
         self.marks = {f"job-{number}": "Training" for number in range(count)}
         self.ends = {}
+        self.since = []
         self.error: Exception | None = None
         self.asked = 0
 
@@ -38,8 +39,9 @@ class Jobs:
             raise self.error
         return {name: mark for name, mark in self.marks.items() if name in names}
 
-    def ended(self, names, _since):
+    def ended(self, names, since):
         self.asked += 1
+        self.since.append(since)
         if self.error is not None:
             raise self.error
         return {name: mark for name, mark in self.ends.items() if name in names}
@@ -120,6 +122,19 @@ async def test_a_job_that_ended_is_looked_at_after_a_glance_and_again_only_when_
     jobs.ends["job-7"] = "Stopped"
     await crowd.polls.glance()
     assert await crowd.told() == ["job-7"]
+
+
+async def test_a_glance_goes_back_to_a_little_before_the_last_one_that_was_answered(jobs, crowd):
+    before = datetime.now(UTC)
+    await crowd.polls.glance()
+    jobs.error = CloudUnavailable("ThrottlingException")
+    await crowd.polls.glance()
+    jobs.error = None
+    await crowd.polls.glance()
+    first, *later = jobs.since
+    assert first <= before - HOUR
+    assert len(set(later)) == 1
+    assert before - module.LOOK_BACK <= later[0] <= datetime.now(UTC) - module.LOOK_BACK
 
 
 async def test_a_glance_that_fails_leaves_it_to_the_round(jobs, crowd):
