@@ -79,7 +79,7 @@ bench-fleet-scale: .venv/.dev  ## Measure the rollout engine over 1,000 to 10,00
 	$(BIN)/python -m benchmarks.fleet_scale
 
 docs: .venv/.docs  ## Build the documentation into site/; a link that leads nowhere fails it
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 DOCS_PORT ?= 8000
 docs-serve: .venv/.docs  ## Show the documentation on http://127.0.0.1:8000, anew after each change (DOCS_PORT=8000)

@@ -42,7 +42,11 @@ class OnPremPinOperator(FleetOperator):
         kwargs: Of :class:`~hybrid_provider.operators._fleet.FleetOperator`: the model and the fleet.
 
     Returns:
-        A :class:`PinDict`.
+        A :class:`PinDict`: for each target what it is pinned to now.
+
+    Raises:
+        ConfigurationError: Arguments, connections or inventories that cannot be right.
+        RolloutError: Some targets are as they were; the message lists each, and why.
     """
 
     template_fields: Sequence[str] = (*FleetOperator.template_fields, "pin")

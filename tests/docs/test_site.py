@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -43,3 +45,19 @@ def test_no_docstring_shows_the_marks_of_sphinx(site):
     left = re.compile(r":(?:class|func|mod|meth|exc|data):`")
 
     assert {str(path) for path, html in site.items() if left.search(html)} == set()
+
+
+def test_a_link_that_leads_nowhere_fails_the_build(site, tmp_path):
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    for name in ("README.md", "CHANGELOG.md", "dags", "hybrid_provider", "scripts", ".venv"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    with (tmp_path / "docs/index.md").open("a") as page:
+        page.write("\n[Nowhere](concepts.md#nowhere)\n")
+    said = subprocess.run(["make", "-n", "docs"], cwd=ROOT, capture_output=True, text=True, check=True)
+    (build,) = [line for line in said.stdout.splitlines() if "mkdocs build" in line]
+
+    built = subprocess.run(build, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S602
+
+    assert built.returncode == 1, built.stderr
+    assert "'#nowhere'" in built.stderr

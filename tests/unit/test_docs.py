@@ -31,6 +31,17 @@ def test_no_fence_of_a_page_is_overlooked(page):
     assert 2 * len(BLOCK.findall(text)) == len(re.findall(r"^\s*```", text, flags=re.MULTILINE))
 
 
+def test_every_operator_is_in_the_reference_and_every_example_dag_on_its_page():
+    reference = (ROOT / "docs/reference/operators.md").read_text()
+    examples = (ROOT / "docs/examples.md").read_text()
+    modules = [path.stem for path in (ROOT / "hybrid_provider/operators").glob("[!_]*.py")]
+
+    assert [name for name in modules if f"::: hybrid_provider.operators.{name}." not in reference] == []
+    assert [
+        path.name for path in (ROOT / "dags").glob("*.py") if f"source dags/{path.name} " not in examples
+    ] == []
+
+
 def test_every_test_that_the_comparison_calls_as_a_witness_is_there():
     witnesses = re.findall(r"`(test_\w+)`", (ROOT / "docs/comparison.md").read_text())
     tests = (ROOT / "tests/integration/test_training_weaknesses.py").read_text()

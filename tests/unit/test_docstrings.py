@@ -12,6 +12,7 @@ from hybrid_provider.operators._fleet import FleetOperator
 from hybrid_provider.operators.audit import FleetAuditOperator
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.gate import ModelGateOperator
+from hybrid_provider.operators.pin import OnPremPinOperator
 from hybrid_provider.operators.rollback import OnPremRollbackOperator
 from hybrid_provider.operators.sync import ModelArtifactSyncOperator
 from hybrid_provider.operators.train import SageMakerTrainOperator
@@ -20,7 +21,7 @@ from hybrid_provider.triggers.artifact_event import ModelArtifactEventTrigger
 
 TASKS = [
     SageMakerTrainOperator, ModelArtifactSensor, ModelArtifactSyncOperator, ModelGateOperator, OnPremDeployOperator,
-    OnPremRollbackOperator, FleetAuditOperator,
+    OnPremRollbackOperator, FleetAuditOperator, OnPremPinOperator,
 ]  # fmt: skip
 ALL = [*TASKS, FleetOperator, ModelArtifactEventTrigger, HybridNotifier]
 
