@@ -12,9 +12,9 @@ from hybrid_provider.exceptions import ConfigurationError, DriftFound
 from hybrid_provider.fleet.audited import AuditState
 from hybrid_provider.operators._arguments import flag, release_id_of
 from hybrid_provider.operators._evidence import check_direction, head_of, run_of
-from hybrid_provider.operators._fleet import FleetOperator
 from hybrid_provider.operators._rollout_state import RolloutMemory
 from hybrid_provider.operators.deploy import CHAMPION
+from hybrid_provider.operators.fleet import FleetOperator
 from hybrid_provider.rollout.activations import Activations
 from hybrid_provider.rollout.audit import (
     REPAIRABLE,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from hybrid_provider.artifacts.store import ReleaseStore
-    from hybrid_provider.operators._fleet import Fleet
+    from hybrid_provider.operators.fleet import Fleet
     from hybrid_provider.rollout.audit import Audited, DriftDict
     from hybrid_provider.rollout.result import JournalEntry, RolloutDict
 
@@ -81,7 +81,7 @@ class FleetAuditOperator(FleetOperator):
         repair: Deploy the expected release to the targets that drifted, with every file hashed. It needs the
             release in this worker's store. Templated.
         fail_on_drift: Fail the task where a target is not as it should be, after a repair still not.
-        kwargs: Of :class:`~hybrid_provider.operators._fleet.FleetOperator`: the model, the fleet, and how it
+        kwargs: Of :class:`~hybrid_provider.operators.fleet.FleetOperator`: the model, the fleet, and how it
             moves where it is repaired.
 
     Returns:

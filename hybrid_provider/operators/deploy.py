@@ -14,9 +14,9 @@ from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.exceptions import ConfigurationError
 from hybrid_provider.hooks.aws import aws_access
 from hybrid_provider.operators._evidence import check_direction, head_of, run_of, training_of
-from hybrid_provider.operators._fleet import Fleet, FleetOperator
 from hybrid_provider.operators._literal import literal
 from hybrid_provider.operators._rollout_state import RolloutMemory
+from hybrid_provider.operators.fleet import Fleet, FleetOperator
 from hybrid_provider.rollout.activations import Activations
 from hybrid_provider.rollout.engine import Rollout
 from hybrid_provider.rollout.probe_settings import bound
@@ -59,7 +59,7 @@ class OnPremDeployOperator(FleetOperator):
         approved_by: Who allowed it, for the evidence: ``{{ … }}`` of an approval's answer. Templated.
         aws_conn_id: Where the artifact is read again when this worker's store lacks the release. Templated.
         region_name: As in the amazon provider. Templated.
-        kwargs: Of :class:`~hybrid_provider.operators._fleet.FleetOperator`: the model, the fleet, and how it
+        kwargs: Of :class:`~hybrid_provider.operators.fleet.FleetOperator`: the model, the fleet, and how it
             moves.
 
     Returns:

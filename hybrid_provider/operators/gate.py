@@ -14,8 +14,8 @@ from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.exceptions import ConfigurationError, GateRefused, ReleaseNotFound
 from hybrid_provider.fleet.assets import model_asset
 from hybrid_provider.names import checked_name
-from hybrid_provider.operators._fleet import with_asset
 from hybrid_provider.operators._literal import literal
+from hybrid_provider.operators.fleet import with_asset
 from hybrid_provider.training.gate import Champion, Gate, champion_of, metrics_of, read_metrics
 
 if TYPE_CHECKING:

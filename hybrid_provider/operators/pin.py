@@ -10,7 +10,7 @@ from hybrid_provider.exceptions import RolloutError
 from hybrid_provider.fleet.rows import host_key
 from hybrid_provider.fleet.state import StateRows
 from hybrid_provider.operators._arguments import flag
-from hybrid_provider.operators._fleet import FleetOperator
+from hybrid_provider.operators.fleet import FleetOperator
 from hybrid_provider.rollout.pinning import pin_targets, to_live
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class OnPremPinOperator(FleetOperator):
 
     Args:
         pin: True to pin, False to unpin. Templated.
-        kwargs: Of :class:`~hybrid_provider.operators._fleet.FleetOperator`: the model and the fleet.
+        kwargs: Of :class:`~hybrid_provider.operators.fleet.FleetOperator`: the model and the fleet.
 
     Returns:
         A :class:`PinDict`: for each target what it is pinned to now.

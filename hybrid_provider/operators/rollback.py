@@ -9,9 +9,9 @@ from hybrid_provider.exceptions import ArtifactError, StoreError
 from hybrid_provider.fleet.rows import live_after
 from hybrid_provider.operators._arguments import release_id_of
 from hybrid_provider.operators._evidence import head_of, run_of, training_of
-from hybrid_provider.operators._fleet import FleetOperator
 from hybrid_provider.operators._rollout_state import RolloutMemory
 from hybrid_provider.operators.deploy import CHAMPION
+from hybrid_provider.operators.fleet import FleetOperator
 from hybrid_provider.rollout.activations import Activations
 from hybrid_provider.rollout.rollback import Rollback
 
@@ -36,7 +36,7 @@ class OnPremRollbackOperator(FleetOperator):
     Args:
         only_from: Take back only targets on which this release is live: a release id, or what the sync or
             deploy operator returned. For the canary of a deploy that nobody approved. Templated.
-        kwargs: Of :class:`~hybrid_provider.operators._fleet.FleetOperator`: the model, the fleet, and how it
+        kwargs: Of :class:`~hybrid_provider.operators.fleet.FleetOperator`: the model, the fleet, and how it
             moves; a policy's waves and bake are not used.
 
     Returns:

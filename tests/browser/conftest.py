@@ -1,21 +1,21 @@
-"""A real api-server behind a base URL with a path, fleets in its database, and Debian's Chromium."""
+"""A real Airflow behind a base URL with a path, fleets in its database and on two hosts, and Debian's Chromium."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import shutil
+import sqlite3
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 
-from playground.airflow_services import stop
+from playground.airflow_services import airflow_services
+from playground.environment import playground
 from tests import fleets
+from tests.browser.store import two_releases
 from tests.browser.visits import go
 from tests.fleets import ended, host, release_of, rollout, trained, write_events, write_state
 from tests.servers import free_port, require_program
@@ -29,92 +29,76 @@ FLAGS = [
 START_SECONDS = 180
 A, B, C, D = (release_of(day) for day in (2, 9, 16, 23))
 
-SEED = """
-from airflow.models.asset import AssetActive, AssetModel, TaskOutletAssetReference
-from airflow.models.dag import DagModel, DagTag
-from airflow.models.dagbundle import DagBundleModel
-from airflow.utils.session import create_session
-
-with create_session() as session:
-    session.add(DagBundleModel(name="dags"))
-    for name in ("digits", "prices", "spare"):
-        asset = AssetModel(name=name, uri=f"hybrid://model/{name}")
-        session.add(asset)
-        session.flush()
-        session.add(AssetActive.for_asset(asset))
-    for kind in ("deploy", "rollback", "pin", "audit"):
-        dag_id = f"hybrid_{kind}_digits"
-        dag = DagModel(dag_id=dag_id, bundle_name="dags", is_paused=False, is_stale=False)
-        dag.tags = [DagTag(name=f"hybrid:{kind}", dag_id=dag_id)]
-        session.add(dag)
-        session.flush()
-        session.add(TaskOutletAssetReference(asset_id=1, dag_id=dag_id, task_id="work"))
-"""
+# What makes the example DAGs quick here.
+POLICIES = ['{"waves": [1, "25%", "100%"], "bake_time": 60}', '{"max_unavailable": "25%"}']
+QUICK = '{"bake_time": 0, "min_healthy_time": 0, "drain": 0}'
 
 
 @dataclass(frozen=True)
 class Site:
-    """The running server: its URL, the file of its database, and the passwords of ada and vera."""
+    """The running Airflow: its URL, the file of its database, the passwords of ada and vera, and its releases."""
 
     url: str
     database: Path
     passwords: dict[str, str]
+    releases: list[str]
+
+    def asset(self, model: str) -> int | None:
+        """The id of a model's asset, None while no DAG that has it was read."""
+        with sqlite3.connect(self.database, timeout=30) as connection:
+            query = "SELECT id FROM asset WHERE uri = ?"
+            found = connection.execute(query, (f"hybrid://model/{model}",)).fetchone()
+        return found[0] if found else None
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """Started once: ada is an administrator, vera may only look."""
-    home = tmp_path_factory.mktemp("airflow")
-    url = f"http://127.0.0.1:{free_port()}/site"
-    environment = os.environ | {
-        "AIRFLOW_HOME": str(home),
+    """All of Airflow behind a base URL with a path, with two emulated hosts and the DAGs that move them.
+
+    Started once: ada is an administrator, vera may only look.
+    """
+    folder = tmp_path_factory.mktemp("site")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/site"
+    settings = {
         "AIRFLOW__API__BASE_URL": url,
-        "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of these tests, long enough for HS512 " * 2,
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(_dags(folder / "dags")),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "ada:admin,vera:viewer",
     }
-    airflow = str(Path(sys.executable).parent / "airflow")
-    log = (home / "airflow.log").open("wb")
-    subprocess.run([airflow, "db", "migrate"], env=environment, stdout=log, stderr=log, check=True)
-    subprocess.run([sys.executable, "-c", SEED], env=environment, stdout=log, stderr=log, check=True)
-    _fill(home / "airflow.db")
-    port = url.split(":")[2].split("/", maxsplit=1)[0]
-    command = [
-        airflow,
-        "api-server",
-        "--apps",
-        "core",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        port,
-        "--workers",
-        "1",
-    ]
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        _wait(url, process, home / "airflow.log")
+    with playground(folder) as place, airflow_services(place, port, settings) as airflow:
+        releases = two_releases(folder / "store")
+        airflow.wait_until_healthy()
+        home = folder / "airflow"
         passwords = json.loads((home / "simple_auth_manager_passwords.json.generated").read_text())
-        yield Site(url, home / "airflow.db", passwords)
-    finally:
-        stop([process])
+        site = Site(url, home / "airflow.db", passwords, releases)
+        _wait_for_models(site, airflow)
+        _fill(site)
+        yield site
 
 
-def _wait(url, process, log):
+def _dags(folder: Path) -> Path:
+    shutil.copytree(Path(__file__).parent / "dags", folder)
+    for kind in ("deploy", "rollback", "pin", "audit"):
+        text = (ROOT / "dags" / f"hybrid_{kind}.py").read_text()
+        for policy in POLICIES:
+            text = text.replace(policy, QUICK)
+        (folder / f"hybrid_{kind}.py").write_text(text)
+    return folder
+
+
+def _wait_for_models(site, airflow):
     deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            httpx.get(f"{url}/api/v2/version", timeout=5).raise_for_status()
-        except httpx.HTTPError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the api-server did not start:\n{log.read_text(errors='replace')[-3000:]}")
-            time.sleep(0.3)
-        else:
-            return
+    while not all(map(site.asset, ("digits", "prints", "prices", "spare"))):
+        airflow.check()
+        if time.monotonic() > deadline:
+            pytest.fail(f"the DAGs were not read in {START_SECONDS} s; logs in {airflow.logs}")
+        time.sleep(0.3)
 
 
-def _fill(database):
-    """digits in the middle of a deploy, prices with a thousand hosts, spare with none."""
+def _fill(site):
+    """prints in the middle of a deploy, prices with a thousand hosts, spare with none."""
     fleets.NOW = datetime.now(UTC)
     week_ago = (fleets.NOW - timedelta(days=7)).isoformat()
     names = [f"line-{number:02}" for number in range(1, 41)]
@@ -136,18 +120,20 @@ def _fill(database):
     }
     targets["line-09"] = "REVERTED"
     state["rollout"] = rollout(D, [names[:1], names[1:10], names[10:]], targets, failures=1, max_failures=2)
-    write_state(database, 1, state)
+    prints = site.asset("prints")
+    write_state(site.database, prints, state)
     metrics = {A: 0.91, B: 0.934, C: 0.952}
     write_events(
-        database,
-        1,
+        site.database,
+        prints,
         [
             ended(release, {"SUCCEEDED": 40}, training=trained(f"digits-{release[:8]}", accuracy=accuracy))
             for release, accuracy in metrics.items()
         ],
         every=timedelta(days=7),
     )
-    write_state(database, 2, {f"host/shop-{number:04}": host(C) for number in range(1000)})
+    shops = {f"host/shop-{number:04}": host(C) for number in range(1000)}
+    write_state(site.database, site.asset("prices"), shops)
 
 
 @pytest.fixture(scope="session")
@@ -163,20 +149,19 @@ def chromium():
 
 
 @pytest.fixture
-def log_in(request, chromium):
+def log_in(site, chromium):
     """Opens a page in a theme and logs somebody in by Airflow's own form; a script's error fails the test."""
     contexts, faults = [], []
 
-    def log_in(name, theme="light", at=None):
-        there = at or request.getfixturevalue("site")
-        context = chromium.new_context(viewport={"width": 1440, "height": 1000}, color_scheme=theme)
+    def log_in(name, theme="light", width=1440):
+        context = chromium.new_context(viewport={"width": width, "height": 1000}, color_scheme=theme)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: faults.append(str(error)))
-        go(page, f"{there.url}/")
+        go(page, f"{site.url}/")
         page.fill("input[name=username]", name)
-        page.fill("input[name=password]", there.passwords[name])
+        page.fill("input[name=password]", site.passwords[name])
         page.click("button[type=submit]")
         page.get_by_role("button", name="Browse").wait_for()
         return page

@@ -11,7 +11,7 @@ from tests.fleets import host, release_of, write_state
 
 A, C, D = (release_of(day) for day in (2, 16, 23))
 
-MODEL = "plugin/model-fleet?model=digits"
+MODEL = "plugin/model-fleet?model=prints"
 
 
 def rows(page):
@@ -25,9 +25,9 @@ def rows(page):
 def test_the_fleet_is_shown_in_airflow_s_own_shell_and_theme(site, log_in, shoot, theme):
     page = log_in("ada", theme)
     go(page, f"{site.url}/plugin/model-fleet")
-    page.get_by_role("link", name="digits", exact=True).wait_for()
+    page.get_by_role("link", name="prints", exact=True).wait_for()
     shoot(page, f"models-{theme}")
-    page.get_by_role("link", name="digits", exact=True).click()
+    page.get_by_role("link", name="prints", exact=True).click()
 
     shown = rows(page)
     assert (shown["line-01"], shown["line-09"], shown["line-13"]) == (D, C, C)
@@ -42,6 +42,10 @@ def test_the_fleet_is_shown_in_airflow_s_own_shell_and_theme(site, log_in, shoot
     page.get_by_text("digits-20261102").first.wait_for()
     assert page.get_by_text(A, exact=True).is_visible()
     shoot(page, f"history-{theme}")
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.get_by_role("tab", name="Hosts").click()
+    rows(page)
+    shoot(page, f"narrow-{theme}")
 
 
 def test_a_search_and_a_filter_find_the_host_that_is_meant(site, log_in):
@@ -71,11 +75,11 @@ def test_a_rollback_says_what_will_happen_to_how_many_hosts_and_asks_for_a_run(s
     with page.expect_request("**/dagRuns") as asked:
         dialog.get_by_role("button", name="Roll back 39 hosts").click()
 
-    assert asked.value.url == f"{site.url}/api/v2/dags/hybrid_rollback_digits/dagRuns"
+    assert asked.value.url == f"{site.url}/api/v2/dags/hybrid_rollback_prints/dagRuns"
     hosts = asked.value.post_data_json["conf"]["hosts"]
     assert len(hosts) == 39
     assert "line-40" not in hosts
-    # These DAGs are only rows here, so that Airflow refuses; the page says so and stays usable.
+    # The DAG's form takes ten hosts at most; the page says so and stays usable.
     dialog.get_by_text("Airflow did not take it").wait_for()
     page.keyboard.press("Escape")
     dialog.wait_for(state="detached")
@@ -87,7 +91,7 @@ def test_a_viewer_sees_the_fleet_and_cannot_act(site, log_in, shoot):
     assert rows(page)["line-01"] == D
     for name in ("Roll back", "Deploy a release", "Pin or unpin", "Audit"):
         assert page.get_by_role("button", name=name).is_disabled()
-    assert page.get_by_text("You may look, but not start runs of hybrid_rollback_digits").is_visible()
+    assert page.get_by_text("You may look, but not start runs of hybrid_rollback_prints").is_visible()
     shoot(page, "viewer")
 
 
@@ -101,25 +105,34 @@ def test_a_model_without_hosts_says_what_to_do(site, log_in):
 
 def test_what_changes_is_seen_without_loading_the_page_again(site, log_in):
     page = log_in("ada")
-    write_state(site.database, 3, {"host/till-1": host(C)})
+    write_state(site.database, site.asset("spare"), {"host/till-1": host(C)})
     go(page, f"{site.url}/plugin/model-fleet?model=spare")
     assert rows(page) == {"till-1": C}
-    write_state(site.database, 3, {"host/till-1": host(D)})
+    write_state(site.database, site.asset("spare"), {"host/till-1": host(D)})
     page.get_by_role("row", name="till-1").get_by_text(D.split("-")[0]).wait_for()
-    write_state(site.database, 3, {})
+    write_state(site.database, site.asset("spare"), {})
 
 
-def test_a_thousand_hosts_are_there_within_two_seconds_and_scroll(site, log_in, shoot):
-    page = log_in("ada")
+def navigations(page, url):
+    """Seconds of five navigations from Airflow's start page to the first rows, sorted."""
     took = []
     for _ in range(5):
-        go(page, f"{site.url}/")
+        go(page, f"{url}/")
         page.get_by_role("button", name="Browse").wait_for()
         began = time.monotonic()
-        go(page, f"{site.url}/plugin/model-fleet?model=prices")
-        rows(page)
+        go(page, f"{url}/plugin/model-fleet?model=prices")
+        page.locator("[data-host]").first.wait_for()
         took.append(time.monotonic() - began)
-    print(f"navigation to the rows of 1,000 hosts: p95 of 5 {max(took):.2f} s (bar: 2 s)")
+    return sorted(took)
+
+
+def test_a_thousand_hosts_are_shown_and_scroll(site, log_in, shoot):
+    page = log_in("ada")
+    took = navigations(page, site.url)
+    # Printed and not asserted: it is the machine's load as much as the page's.
+    print(
+        f"navigation to the rows of 1,000 hosts: median {took[2]:.2f} s, p95 of 5 {took[-1]:.2f} s (bar: 2 s)"
+    )
 
     assert len(rows(page)) < 60
     page.get_by_label("Hosts, scrollable").evaluate("(frame) => frame.scrollTo(0, frame.scrollHeight)")

@@ -19,6 +19,7 @@ from hybrid_provider.emulator import Emulator
 from playground.environment import aws_connection
 from tests.docs.commands import ROOT, stand_ins
 from tests.integration.sshhosts import sshd
+from tests.integration.test_deploy_operator import connection
 
 if TYPE_CHECKING:
     from tests.integration.sshhosts import Host
@@ -73,6 +74,7 @@ def stand(tmp_path_factory):
             | emulator.environment
             | {
                 "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
+                **{f"AIRFLOW_CONN_{host.name.upper()}": connection(host) for host in hosts},
                 "AIRFLOW__CORE__EXECUTOR": EDGE,
                 "PATH": f"{stand_ins(folder / 'bin', hosts[0].port)}:{BIN}:{os.environ['PATH']}",
                 "PYTHONPATH": str(ROOT),

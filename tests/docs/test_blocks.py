@@ -165,4 +165,31 @@ def the_sync_and_the_store_hold_what_they_promise(reader):
     assert all(store.verify(release) == () for release in store.releases("digits"))
 
 
-AFTERWARDS = {"docs/artifacts.md": the_sync_and_the_store_hold_what_they_promise}
+def the_operators_move_the_fleet(reader):
+    """Those of the page as they stand, but for how long they wait, and for addresses that are nobody's."""
+    names = reader.names
+    smoke_test = reader.folder / "srv/smoke-test"
+    smoke_test.write_text('#!/bin/sh\ntest -n "$RELEASE_ID"\n')
+    smoke_test.chmod(0o755)
+    fleet = names["deploy"].targets
+
+    def run(name):
+        operator = names[name]
+        operator.targets = fleet
+        operator.policy = {**(operator.policy or {}), **yaml.safe_load(QUICK)}
+        context = task_context()
+        context["ti"].task_id = name
+        return operator.execute(context)
+
+    names["deploy"].policy["bake_time"] = 0
+    assert run("deploy")["state"] == "SUCCEEDED"
+    assert run("back")["state"] == "ROLLED_BACK"
+    assert run("canary")["state"] == "PAUSED"
+    assert [target["release"] for target in run("audit")["targets"]]
+    assert names["audit"].rehash
+
+
+AFTERWARDS = {
+    "docs/rollout.md": the_operators_move_the_fleet,
+    "docs/artifacts.md": the_sync_and_the_store_hold_what_they_promise,
+}

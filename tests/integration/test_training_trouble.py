@@ -179,7 +179,8 @@ def test_no_instances_now_is_paced_by_the_retry_policy_and_a_retry_gets_them(
     monkeypatch.setattr(
         service, "refuse_over_quota", lambda asked, jobs, _: refuse_over_quota(asked, jobs, 1)
     )
-    operator = {"retry_policy": TrainingRetryPolicy(), **mode}
+    # Of a type that no other test's job has.
+    operator = {"instance_type": "ml.m4.16xlarge", "retry_policy": TrainingRetryPolicy(), **mode}
     other = Instance(run_id=f"{task.run_id}-other")
     taken = other.attempt(train("wait", wait_for_completion=False, **operator))["job"]
 

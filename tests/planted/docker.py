@@ -14,10 +14,10 @@ BUGS = (
         ROLLOUTS,
     ),
     Bug(
-        "requests go to a container that is not ready",
-        "targets/docker/switching.py",
-        "await self._router.until_ready(generation, new, switch.limit, alive=alive)",
-        "await alive()",
+        "the router is stopped and started, not told to take its routes up",
+        "targets/docker/router.py",
+        'query={"signal": "SIGUSR2"}',
+        'query={"signal": "SIGTERM"}',
         ROLLOUTS,
     ),
     Bug(

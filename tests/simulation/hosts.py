@@ -201,6 +201,8 @@ class SimulatedTarget:
         async with self._step("activate", order=order) as lies:
             if release_id not in host.releases:
                 raise TargetFailed(self.name, f"release {release_id} is not here")
+            if host.pinned not in {None, release_id}:
+                raise TargetFailed(self.name, f"pinned to release {host.pinned}")
             self._notice_repetition(order, release_id)
             self._activated = release_id
             if not lies:

@@ -175,6 +175,23 @@ def test_a_pinned_host_is_left_where_it_is_and_the_fleet_moves_on():
     assert hosts[1].live == OLD
 
 
+class PinnedMeanwhile(SimulatedTarget):
+    """Somebody pins the second host after it was found free."""
+
+    async def stage(self, order, progress):
+        if self.name == "edge-1":
+            self.at.pinned = OLD
+        return await super().stage(order, progress)
+
+
+def test_a_host_that_is_pinned_while_the_rollout_runs_refuses_the_switch():
+    hosts = healthy(3)
+    result, states, _ = move(hosts, kind=PinnedMeanwhile, max_failures=1, bake_time=timedelta(0))
+    assert (str(result.state), states) == ("SUCCEEDED", ["SUCCEEDED", "REVERTED", "SUCCEEDED"])
+    assert "pinned to release r2-old" in result.targets[1].error
+    assert (hosts[1].live, hosts[1].history) == (OLD, [])
+
+
 def test_no_other_of_a_rack_is_switched_where_one_could_not_be_taken_back():
     hosts = fleet({"activate": Fault.LATE, "revert": Fault.FAILS}, {}, {}, {})
     for number, host in enumerate(hosts):

@@ -8,9 +8,9 @@ import re
 import pytest
 
 from hybrid_provider.notifications.hybrid import HybridNotifier
-from hybrid_provider.operators._fleet import FleetOperator
 from hybrid_provider.operators.audit import FleetAuditOperator
 from hybrid_provider.operators.deploy import OnPremDeployOperator
+from hybrid_provider.operators.fleet import FleetOperator
 from hybrid_provider.operators.gate import ModelGateOperator
 from hybrid_provider.operators.pin import OnPremPinOperator
 from hybrid_provider.operators.rollback import OnPremRollbackOperator

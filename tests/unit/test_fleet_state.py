@@ -14,8 +14,8 @@ from airflow.sdk import Asset
 from hybrid_provider.fleet.assets import model_asset
 from hybrid_provider.fleet.rows import Change, Origin, host_row
 from hybrid_provider.fleet.state import FleetState, RowWriter
-from hybrid_provider.operators._fleet import with_asset
 from hybrid_provider.operators.deploy import OnPremDeployOperator
+from hybrid_provider.operators.fleet import with_asset
 from hybrid_provider.rollout.result import JournalEntry, RolloutResult, TargetResult
 from hybrid_provider.rollout.result import Kind as ResultKind
 from hybrid_provider.rollout.states import RolloutState, TargetState

@@ -1,4 +1,12 @@
 // The page "Model fleet": which release runs where, since when, is it healthy, what changed, and the way back.
+// Every module is named here, so that the browser asks for all of them at once instead of one level after another.
+import "./actions.js";
+import "./charts.js";
+import "./history.js";
+import "./host.js";
+import "./hosts.js";
+import "./rollout.js";
+import "./words.js";
 import { Box, HStack, Heading, Notice, React, ReactRouterDOM, RouterLink, Skeleton, Stack, Text, h } from "./element.js";
 import { usePolled } from "./client.js";
 import { Model } from "./model.js";

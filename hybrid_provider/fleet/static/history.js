@@ -42,12 +42,12 @@ const Row = ({ change }) =>
     h(Table.Cell, null, h(When, { iso: change.at })),
     h(Table.Cell, null, h(Badge, { variant: "outline" }, change.kind)),
     h(Table.Cell, null, change.release ? h(Release, { release: change.release }) : "–"),
-    h(Table.Cell, null, h(StateBadge, { state: change.state })),
+    h(Table.Cell, null, h(StateBadge, { kind: change.kind, state: change.state })),
     h(Table.Cell, null, Object.entries(change.targets).map(([state, hosts]) => `${hosts} ${inWords(state)}`).join(", ") || "–"),
     h(Table.Cell, null, duration(change.seconds)),
     h(Table.Cell, null, h(Job, { training: change.training })),
     h(Table.Cell, null, h(Metrics, { metrics: change.training?.metrics })),
-    h(Table.Cell, { maxW: "48", truncate: true }, h(RunLink, { dagId: change.dag_id, runId: change.run_id }, change.run_id)));
+    h(Table.Cell, { maxW: "36", truncate: true }, h(RunLink, { dagId: change.dag_id, runId: change.run_id }, change.run_id)));
 
 const Job = ({ training }) =>
   training?.job

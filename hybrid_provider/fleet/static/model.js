@@ -75,6 +75,6 @@ function Facts({ fleet, palettes }) {
     }, summary.releases.length),
     h(Fact, {
       label: "Last change",
-      help: rollout ? h(HStack, { gap: 2 }, h(StateBadge, { state: rollout.state, size: "xs" }), h(RunLink, { dagId: rollout.dag_id, runId: rollout.run_id }, rollout.kind)) : "nothing was rolled out",
+      help: rollout ? h(HStack, { gap: 2 }, h(StateBadge, { kind: rollout.kind, state: rollout.state, size: "xs" }), h(RunLink, { dagId: rollout.dag_id, runId: rollout.run_id }, rollout.kind)) : "nothing was rolled out",
     }, rollout ? h(When, { iso: rollout.updated }) : "–"));
 }

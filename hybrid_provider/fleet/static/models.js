@@ -29,17 +29,17 @@ function ModelCard({ model }) {
           : summary.unhealthy ? h(Badge, { colorPalette: "failed", variant: "solid" }, `${summary.unhealthy} unhealthy`) : null),
       summary.hosts
         ? h(Stack, { gap: 3 },
-            h(Text, { color: "fg.muted", fontSize: "sm" }, `${count(summary.hosts, "host")}, ${summary.healthy} healthy`),
+            h(Text, { color: "fg.muted", fontSize: "sm" }, `${count(summary.hosts, "host")}, ${summary.healthy.toLocaleString()} healthy`),
             h(ShareBar, { parts: healthParts(summary), label: `${summary.healthy} of ${summary.hosts} hosts are healthy` }),
             h(Stack, { gap: 1 },
               h(Text, { fontSize: "xs", color: "fg.muted" }, "Most hosts have"),
               h(HStack, { justify: "space-between" },
-                h(Release, { release: live.release }), h(Text, { fontSize: "xs", color: "fg.muted" }, `${live.hosts} of ${summary.hosts}`))),
+                h(Release, { release: live.release }), h(Text, { fontSize: "xs", color: "fg.muted" }, `${live.hosts.toLocaleString()} of ${summary.hosts.toLocaleString()}`))),
             summary.releases.length > 1 && h(ShareBar, {
               label: `${count(summary.releases.length, "release")} in the fleet`,
               parts: summary.releases.map(({ release, hosts }) => ({ label: release ?? "no release", palette: palettes.get(release ?? ""), hosts })),
             }))
         : h(Text, { color: "fg.muted", fontSize: "sm" }, "No host yet: deploy a release to it."),
       rollout && h(HStack, { fontSize: "xs", color: "fg.muted", mt: "auto" },
-        h(StateBadge, { state: rollout.state }), h("span", null, rollout.kind), h(When, { iso: rollout.updated }))));
+        h(StateBadge, { kind: rollout.kind, state: rollout.state }), h("span", null, rollout.kind), h(When, { iso: rollout.updated }))));
 }

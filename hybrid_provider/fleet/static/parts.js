@@ -1,9 +1,9 @@
 // The small things that every part of the page shows.
 import { Badge, Box, Button, Flex, HStack, Notice, Text, chakra, h } from "./element.js";
-import { ago, createdOf, exactly, halves, healthOf, inWords, paletteOf } from "./words.js";
+import { ago, createdOf, exactly, halves, healthOf, inWords, outcomeOf, paletteOf } from "./words.js";
 
-export const StateBadge = ({ state, ...rest }) =>
-  h(Badge, { colorPalette: paletteOf(state), variant: "subtle", ...rest }, inWords(state));
+export const StateBadge = ({ kind, state, ...rest }) =>
+  h(Badge, { colorPalette: paletteOf(outcomeOf(kind, state)), variant: "subtle", ...rest }, inWords(state));
 
 export const Dot = ({ palette, ...rest }) =>
   h(Box, { "aria-hidden": true, bg: `${palette}.solid`, borderRadius: "full", boxSize: "2.5", flexShrink: 0, ...rest });

@@ -1,7 +1,7 @@
 // The running rollout, live; or the last one, in one line that opens.
 import { Box, Flex, HStack, Heading, RunLink, Stack, Text, VisuallyHidden, chakra, h, useEffect, useState } from "./element.js";
 import { Dot, Release, ShareBar, StateBadge, When } from "./parts.js";
-import { count, duration, inWords, paletteOf } from "./words.js";
+import { count, duration, inWords, outcomeOf, paletteOf } from "./words.js";
 
 const SERVING = new Set(["SUCCEEDED", "ALREADY_CURRENT"]);
 const NAMES = { deploy: "Deploy", rollback: "Rollback", audit: "Audit" };
@@ -36,11 +36,11 @@ export function Rollout({ rollout }) {
 
   return h(Box, { as: "section", "aria-label": rollout.running ? "Running rollout" : "Last rollout", borderWidth: "1px", borderRadius: "lg", bg: "bg.panel", borderColor: rollout.running ? "running.emphasized" : "border" },
     h(VisuallyHidden, { "aria-live": "polite" }, rollout.running ? said : ""),
-    h(chakra.details, { open: rollout.running || rollout.state !== "SUCCEEDED" || undefined, px: 4, py: 3 },
+    h(chakra.details, { open: rollout.running || outcomeOf(rollout.kind, rollout.state) !== "SUCCEEDED" || undefined, px: 4, py: 3 },
       h(chakra.summary, { cursor: "pointer" },
         h(Flex, { display: "inline-flex", gap: 3, wrap: "wrap", align: "center", ml: 1 },
           h(Heading, { size: "sm", as: "h2" }, `${rollout.running ? "Running" : "Last"} ${name.toLowerCase()}`),
-          h(StateBadge, { state: rollout.state, variant: "solid" }),
+          h(StateBadge, { kind: rollout.kind, state: rollout.state, variant: "solid" }),
           // While a rollback runs, each host goes to a release of its own.
           rollout.release && h(Release, { release: rollout.release }),
           h(Text, { as: "span", fontSize: "sm", color: "fg.muted" }, `${serving} of ${count(names.length, "host")} done`),

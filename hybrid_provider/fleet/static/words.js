@@ -14,6 +14,9 @@ export function paletteOf(state) {
   return IDLE.has(state) ? "gray" : "running";
 }
 
+/** A rollback that has rolled back is where it was to go; a deploy that has is not. */
+export const outcomeOf = (kind, state) => (kind === "rollback" && state === "ROLLED_BACK" ? "SUCCEEDED" : state);
+
 /** FAILED_NO_CHANGE as "failed, no change". */
 export const inWords = (state) => (state ? state.toLowerCase().replace("_no_change", ", no change").replaceAll("_", " ") : "unknown");
 
@@ -46,7 +49,7 @@ export function ago(iso, now = Date.now()) {
   const then = iso ? Date.parse(iso) : NaN;
   if (Number.isNaN(then)) return "–";
   const seconds = (now - then) / 1000;
-  return seconds < 5 ? "just now" : `${duration(seconds).split(" ").slice(0, 2).join(" ")} ago`;
+  return seconds < 5 ? "just now" : `${duration(Math.floor(seconds)).split(" ").slice(0, 2).join(" ")} ago`;
 }
 
 export const exactly = (iso) => (iso ? new Date(iso).toLocaleString() : "");

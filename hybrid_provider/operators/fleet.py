@@ -70,7 +70,7 @@ class Fleet:
 
 
 class FleetOperator(BaseOperator):
-    """An operator of one model's fleet: its arguments, its model's asset, and how it moves the fleet.
+    """What the deploy, the rollback and the audit of a fleet have in common, their arguments first of all.
 
     The asset ``hybrid://model/<model_name>`` becomes an outlet of the task by itself, or an inlet where the
     task's success is no news for those who wait for the model: both give it the asset's state, which shows

@@ -1,0 +1,148 @@
+"""The example DAG with an approval, by the scheduler and the REST API: approved, rejected, and answered by nobody."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from playground.airflow_services import airflow_services
+from playground.environment import BUCKET
+from tests.servers import free_port
+
+DAG = "hybrid_retrain_with_approval"
+SECONDS = 180
+# Nobody answers in the copy of the DAG that ends so; it is short enough to be waited for.
+UNHEARD = f"{DAG}_unheard"
+POLICY = {"waves": [1, "100%"], "bake_time": 0, "min_healthy_time": 0, "healthy_deadline": 15, "drain": 0}
+
+
+@pytest.fixture(scope="module")
+def airflow(place):
+    """All of Airflow, with a copy of the DAG that waits for two seconds."""
+    dags = Path(place.environment["AIRFLOW__CORE__DAGS_FOLDER"])
+    text = (dags / f"{DAG}.py").read_text().replace("check_interval=10", "check_interval=1")
+    (dags / f"{DAG}.py").write_text(text)
+    (dags / f"{UNHEARD}.py").write_text(
+        text.replace(f'"{DAG}"', f'"{UNHEARD}"').replace("hours=12", "seconds=2")
+    )
+    with airflow_services(place, free_port()) as services:
+        services.wait_until_healthy()
+        yield services
+    (dags / f"{UNHEARD}.py").unlink()
+
+
+@pytest.fixture
+def api(airflow):
+    token = httpx.get(f"{airflow.url}/auth/token", timeout=30).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=f"{airflow.url}/api/v2", headers=headers, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def until(airflow):
+    def until(condition, what):
+        deadline = time.monotonic() + SECONDS
+        while not (found := condition()):
+            airflow.check()
+            if time.monotonic() > deadline:
+                pytest.fail(f"{what} did not come in {SECONDS} s; logs in {airflow.logs}")
+            time.sleep(0.5)
+        return found
+
+    return until
+
+
+@pytest.fixture
+def run(api, until):
+    """Starts a run of a DAG; returns its path in the API."""
+
+    def run(dag, epochs):
+        until(lambda: api.get(f"/dags/{dag}").status_code == 200, dag)
+        api.patch(f"/dags/{dag}", json={"is_paused": False}).raise_for_status()
+        conf = {
+            "hyperparameters": {"epochs": epochs},
+            "policy": POLICY,
+            "data": f"s3://{BUCKET}/digits/data/full/",
+        }
+        asked = api.post(f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})
+        return f"/dags/{dag}/dagRuns/{asked.raise_for_status().json()['dag_run_id']}"
+
+    return run
+
+
+@pytest.fixture
+def ended(api, until):
+    """The states of a run's tasks, when it has ended well."""
+
+    def ended(path):
+        state = until(
+            lambda: (found := api.get(path).json()["state"]) in {"success", "failed"} and found,
+            f"the end of {path}",
+        )
+        tasks = api.get(f"{path}/taskInstances").json()["task_instances"]
+        assert state == "success", tasks
+        return {task["task_id"]: task["state"] for task in tasks}
+
+    return ended
+
+
+def served(place):
+    """The release that each host answers with."""
+    answers = [httpx.get(f"{host.model_server_url}/ping", timeout=30) for host in place.emulator.hosts]
+    return [answer.headers.get("X-Release-Id") for answer in answers]
+
+
+def asked_about(api, until, path):
+    """What is asked of a person, when it is."""
+
+    def asked():
+        answer = api.get(f"{path}/taskInstances/approval/-1/hitlDetails")
+        return answer.json() if answer.status_code == 200 else None
+
+    return until(asked, "the question")
+
+
+def answer(api, path, option):
+    details = f"{path}/taskInstances/approval/-1/hitlDetails"
+    api.patch(details, json={"chosen_options": [option]}).raise_for_status()
+
+
+def test_the_fleet_follows_an_approval_and_a_canary_that_nobody_approved_is_taken_back(
+    place, api, until, run, ended
+):
+    path = run(DAG, 20)
+    body = asked_about(api, until, path)["body"]
+    canary = api.get(f"{path}/taskInstances/canary/xcomEntries/return_value").json()["value"]
+    approved = canary["release_id"]
+    assert f"Release **{approved}** passed the gate: validation:accuracy is 0." in body
+    assert "| edge_01 | healthy: it serves the release |" in body
+    assert served(place)[0] == approved != served(place)[1]
+    answer(api, path, "Approve")
+    assert ended(path)["take_back"] == "skipped"
+    assert served(place) == [approved, approved]
+
+    path = run(DAG, 21)
+    body = asked_about(api, until, path)["body"]
+    assert f"champion {approved}" in body
+    assert served(place)[0] != approved
+    answer(api, path, "Reject")
+    assert (ended(path)["fleet"], served(place)) == ("skipped", [approved, approved])
+
+    path = run(UNHEARD, 22)
+    assert (ended(path)["fleet"], served(place)) == ("skipped", [approved, approved])
+    # What was taken back is the champion still: the next candidate is held against it.
+    events = api.get("/assets/events", params={"limit": 100}).raise_for_status().json()["asset_events"]
+    told = [
+        event["extra"]
+        for event in events
+        if event["extra"].get("kind") and event["source_dag_id"] in {DAG, UNHEARD}
+    ]
+    assert sorted((one["kind"], one["release"]) for one in told) == [
+        ("deploy", approved),
+        ("rollback", approved),
+        ("rollback", approved),
+    ]
