@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from airflow.sdk import DAG, Param, chain
 
@@ -31,7 +31,10 @@ with DAG("fleet_life", schedule=None, **SETTINGS):
             task_id="deploy",
             release="{{ params.release }}",
             deferrable=True,
-            **{**FLEET, "policy": {**POLICY, "bake_time": 3}},
+            # Airflow takes a task that resumes at once for a lost one; its retry goes on where it was.
+            retries=2,
+            retry_delay=timedelta(seconds=1),
+            **{**FLEET, "policy": {**POLICY, "bake_time": 10}},
         ),
         FleetAuditOperator(task_id="look", rehash=True, **FLEET),
         OnPremRollbackOperator(task_id="back", **FLEET),
