@@ -8,7 +8,8 @@ process may die between any two steps:
     record, no job submit
     job running    adopt it
     job good       hand it on; once more if a crash lost it, and a new generation if a user cleared the task
-    job bad        store the next generation, submit
+    job bad        store the next generation, submit; but where the same job would end the same way, hand on
+                   its end, which a crash lost, and a new generation only if a user cleared the task
 
 The cloud itself decides a race: a name can be taken only once.
 """
@@ -25,12 +26,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from hybrid_provider.exceptions import ConfigurationError, JobConflict, TrainingRefused
-from hybrid_provider.training.backend import JobState, NameTaken
+from hybrid_provider.training.backend import FailureClass, JobState, NameTaken, StopCause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hybrid_provider.training.backend import FoundJob, JobRef, TrainingBackend
+    from hybrid_provider.training.backend import FoundJob, JobRef, JobStatus, TrainingBackend
     from hybrid_provider.training.spec import TrainingSpec
 
 STATE_KEY = "hybrid_training"
@@ -174,10 +175,20 @@ def decide_own(
     if not state.terminal:
         return Decision.ADOPT if same else Decision.CONFLICT
     if state not in accepted or record.outcome is Outcome.REJECTED:
-        return Decision.NEXT_GENERATION
+        # Airflow retries no such end: who comes here uncleared was never told of it.
+        untold = same and not cleared and _ends_the_same_again(found.status)
+        return Decision.ADOPT if untold else Decision.NEXT_GENERATION
     if cleared and (record.outcome is Outcome.DELIVERED or not same):
         return Decision.NEXT_GENERATION
     return Decision.ADOPT if same else Decision.CONFLICT
+
+
+def _ends_the_same_again(status: JobStatus) -> bool:
+    """Whether another job of the same spec would only be paid for."""
+    return (
+        status.failure in {FailureClass.SCRIPT, FailureClass.REQUEST}
+        or status.stop_cause is StopCause.MAX_RUNTIME
+    )
 
 
 def decide_taken(record: Record, found: FoundJob) -> Decision:

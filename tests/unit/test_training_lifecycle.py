@@ -8,8 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from hybrid_provider.exceptions import ArtifactNotFound, CloudUnavailable, JobConflict, TrainingFailed
-from hybrid_provider.training.backend import JobState
+from hybrid_provider.exceptions import (
+    ArtifactNotFound,
+    CloudUnavailable,
+    JobConflict,
+    TrainingFailed,
+    TrainingStopped,
+)
+from hybrid_provider.training.backend import FailureClass, JobState, StopCause
 from hybrid_provider.training.lifecycle import (
     CLAIM_TAG,
     FINGERPRINT_TAG,
@@ -91,15 +97,48 @@ def test_a_clear_that_adopted_a_running_job_does_not_train_again_once_delivered(
     assert task.attempt().ref == first.ref
 
 
-@pytest.mark.parametrize("state", [JobState.FAILED, JobState.STOPPED])
-def test_after_a_bad_end_the_next_attempt_is_the_next_generation(cloud, task, state):
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"state": JobState.FAILED, "failure": FailureClass.CAPACITY},
+        {"state": JobState.FAILED, "failure": FailureClass.CLOUD},
+        {"state": JobState.STOPPED, "stop_cause": StopCause.INTERRUPTED},
+        {"state": JobState.STOPPED, "stop_cause": StopCause.ASKED},
+    ],
+)
+def test_after_a_bad_end_the_next_attempt_is_the_next_generation(cloud, task, end):
     first = task.attempt()
-    cloud.end(first.ref.name, state)
+    cloud.end(first.ref.name, **end)
 
     second = task.attempt()
 
     assert (second.record.generation, second.adopted) == (2, False)
     assert cloud.running == [second.ref.name]
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        ({"state": JobState.FAILED, "failure": FailureClass.SCRIPT}, TrainingFailed),
+        ({"state": JobState.FAILED, "failure": FailureClass.REQUEST}, TrainingFailed),
+        ({"state": JobState.STOPPED, "stop_cause": StopCause.MAX_RUNTIME}, TrainingStopped),
+    ],
+)
+def test_an_end_that_would_come_again_is_told_by_the_retry_that_finds_it_and_paid_again_only_for_a_clear(
+    cloud, task, end, error
+):
+    """Airflow retries no such end; it took the task for lost before the end was told."""
+    first = task.attempt()
+    cloud.end(first.ref.name, **end)
+
+    untold = task.attempt()
+    assert untold.ref == first.ref
+    with pytest.raises(error):
+        task.deliver(untold)
+    assert not cloud.running
+
+    task.clear()
+    assert task.attempt().record.generation == 2
 
 
 def test_a_stopped_job_whose_artifact_is_accepted_is_adopted(cloud):

@@ -231,7 +231,7 @@ def test_a_try_that_found_its_job_stopping_starts_again_unless_its_time_is_over(
 
 def test_a_resumed_try_whose_job_is_another_s_by_now_gives_way(cloud, task):
     first = task.attempt()
-    cloud.end(first.ref.name, JobState.FAILED)
+    cloud.end(first.ref.name, JobState.FAILED, failure=FailureClass.CLOUD)
     task.attempt()
 
     with pytest.raises(JobConflict, match="another try of this task has taken over"):
