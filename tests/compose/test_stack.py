@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import httpx
 import pytest
@@ -126,11 +128,16 @@ def test_a_run_asked_for_through_the_rest_api_turns_green_and_every_host_serves_
     assert served(stack) == serving(run.xcom("sync")["release_id"])
 
 
-def test_a_browser_shows_the_fleet_page_with_each_host_on_its_release(stack, log_in):
+@pytest.fixture
+def site(stack):
+    """The stack's UI, as what logs in knows one; its database is not for tests."""
+    return Site(f"http://localhost:{stack.port}", Path(os.devnull), {"admin": stack.password()}, [])
+
+
+def test_a_browser_shows_the_fleet_page_with_each_host_on_its_release(stack, site, log_in):
     from playwright.sync_api import expect
 
-    site = Site(f"http://localhost:{stack.port}", stack.engine.log, {"admin": stack.password()})
-    page = log_in("admin", at=site)
+    page = log_in("admin")
     go(page, f"{site.url}/plugin/model-fleet?model={MODEL}")
 
     for host in HOSTS:
