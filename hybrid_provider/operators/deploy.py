@@ -47,6 +47,17 @@ class OnPremDeployOperator(FleetOperator):
 
     When the whole fleet serves the release, the store's channel ``champion`` names it.
 
+    ::
+
+        OnPremDeployOperator(
+            task_id="deploy",
+            model_name="digits",
+            release=sync.output,
+            targets=["edge_01", "edge_02"],  # ids of ssh connections; the first is the canary
+            policy={"waves": [1, "100%"], "bake_time": 60},
+            probe={"kind": "http", "port": 8080},
+        )
+
     Args:
         release: What the sync operator returned, or a release id, ``latest`` or a channel. Templated.
         on_breach: ``pause`` leaves the fleet as it is when more targets failed than may, ``rollback`` takes

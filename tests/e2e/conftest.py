@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from playground.airflow_services import airflow_services
 from playground.environment import playground
 from tests.servers import free_port
+
+SECONDS = 180
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +52,31 @@ def airflow(place):
     with airflow_services(place, free_port()) as services:
         services.wait_until_healthy()
         yield services
+
+
+@pytest.fixture
+def api(airflow):
+    """Airflow's REST API, logged in."""
+    token = httpx.get(f"{airflow.url}/auth/token", timeout=30).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=f"{airflow.url}/api/v2", headers=headers, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def until(airflow):
+    """Waits until a condition holds, and gives what it gave; fails when that takes too long, or Airflow died."""
+
+    def until(condition, what):
+        deadline = time.monotonic() + SECONDS
+        while not (found := condition()):
+            airflow.check()
+            if time.monotonic() > deadline:
+                pytest.fail(f"{what} did not come in {SECONDS} s; logs in {airflow.logs}")
+            time.sleep(0.5)
+        return found
+
+    return until
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import httpx
@@ -13,7 +12,6 @@ from playground.environment import BUCKET
 from tests.servers import free_port
 
 DAG = "hybrid_retrain_with_approval"
-SECONDS = 180
 # Nobody answers in the copy of the DAG that ends so; it is short enough to be waited for.
 UNHEARD = f"{DAG}_unheard"
 POLICY = {"waves": [1, "100%"], "bake_time": 0, "min_healthy_time": 0, "healthy_deadline": 15, "drain": 0}
@@ -32,28 +30,6 @@ def airflow(place):
         services.wait_until_healthy()
         yield services
     (dags / f"{UNHEARD}.py").unlink()
-
-
-@pytest.fixture
-def api(airflow):
-    token = httpx.get(f"{airflow.url}/auth/token", timeout=30).json()["access_token"]
-    headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=f"{airflow.url}/api/v2", headers=headers, timeout=30) as client:
-        yield client
-
-
-@pytest.fixture
-def until(airflow):
-    def until(condition, what):
-        deadline = time.monotonic() + SECONDS
-        while not (found := condition()):
-            airflow.check()
-            if time.monotonic() > deadline:
-                pytest.fail(f"{what} did not come in {SECONDS} s; logs in {airflow.logs}")
-            time.sleep(0.5)
-        return found
-
-    return until
 
 
 @pytest.fixture

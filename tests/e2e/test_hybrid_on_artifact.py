@@ -2,37 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
-import httpx
-import pytest
-
 from playground.environment import BUCKET, MODEL
 
 DAG = "hybrid_on_artifact"
-SECONDS = 180
-
-
-@pytest.fixture
-def api(airflow):
-    token = httpx.get(f"{airflow.url}/auth/token", timeout=30).json()["access_token"]
-    headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=f"{airflow.url}/api/v2", headers=headers, timeout=30) as client:
-        yield client
-
-
-@pytest.fixture
-def until(airflow):
-    def until(condition, what):
-        deadline = time.monotonic() + SECONDS
-        while not (found := condition()):
-            airflow.check()
-            if time.monotonic() > deadline:
-                pytest.fail(f"{what} did not come in {SECONDS} s; logs in {airflow.logs}")
-            time.sleep(1)
-        return found
-
-    return until
 
 
 def test_each_artifact_that_arrives_starts_one_run_also_across_a_restart_of_the_triggerer(
