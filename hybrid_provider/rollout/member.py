@@ -15,7 +15,7 @@ from hybrid_provider.exceptions import (
     TargetUnreachable,
 )
 from hybrid_provider.rollout.policy import OnUnreachable
-from hybrid_provider.rollout.probe import Answer
+from hybrid_provider.rollout.probe import asked
 from hybrid_provider.rollout.result import TargetResult
 from hybrid_provider.rollout.states import DEADLINES, TargetState, checked_target_step
 from hybrid_provider.targets.target import Readiness, Staged
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from hybrid_provider.rollout.policy import RolloutPolicy
-    from hybrid_provider.rollout.probe import Probe
+    from hybrid_provider.rollout.probe import Answer, Probe
     from hybrid_provider.targets.target import Order, Target
 
 # One lost probe in a bake is noise; as many in a row are not. As Kubernetes' failureThreshold.
@@ -338,12 +338,7 @@ class Member:
             await asyncio.sleep(self._policy.probe_interval.total_seconds())
 
     async def _asked(self, release_id: str) -> Answer:
-        limit = self._policy.probe_timeout.total_seconds()
-        try:
-            async with asyncio.timeout(limit):
-                self._answer = await self._probe.check(self.target, release_id)
-        except TimeoutError:
-            self._answer = Answer(f"the probe had no answer within {limit:g} s (probe_timeout)")
+        self._answer = await asked(self._probe, self.target, release_id, self._policy.probe_timeout)
         return self._answer
 
     async def _sleep(self, seconds: float) -> None:
