@@ -216,7 +216,7 @@ class Operation(ABC):
             # Those that were locked come first: only when they are free is the rest worth asking.
             await self._each(locked, lambda member: member.prepare())
             waiting = [] if self._counts[TargetState.LOCKED] else self._in_state(TargetState.PENDING)
-        # Who was let go of and not asked again has no part in the lock: the rest may go on without those that do.
+        # Who was let go of and not asked again has no part in the lock: the rest may go on with it.
         if self._request is None:
             await self._each(self._in_state(TargetState.PENDING), lambda member: member.prepare())
 
