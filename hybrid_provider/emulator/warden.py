@@ -10,8 +10,9 @@ The emulator runs every program through this one, and holds the write end of its
 - When standard input reaches its end, because the emulator is gone, however it went, every process is
   asked to end (SIGTERM), and killed after the grace. SIGUSR1 does the same: a process that was forked from
   the emulator may hold the input open.
-- When the command ends by itself, what it left behind is killed at once. When it ends after a signal was passed
-  on, the rest of its group, which was asked to end too, is waited for: a script may save though its starter died.
+- When the command ends by itself, what it left behind is killed at once. When it ends after a signal was
+  passed on, the rest of its group, which was asked to end too, is waited for: a script may save though its
+  starter died.
 
 It imports the standard library only, and little of it: there is one warden for each command.
 """
