@@ -57,8 +57,13 @@ def main(grace_seconds: float, command: list[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"{command[0]}: {error.strerror}\n")
         return _NOT_FOUND
+
+    def pass_on(number: int, _: object) -> None:
+        asked.append(number)
+        _signal_group(child, number)
+
     for number in passed_on:
-        signal.signal(number, lambda got, _: (asked.append(got), _signal_group(child, got)))
+        signal.signal(number, pass_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
 
     status = _wait(child, wakeup, told_to_end)
