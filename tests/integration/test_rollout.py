@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack
+from datetime import timedelta
 
 import pytest
 
@@ -26,7 +27,7 @@ FAST = {
 WEIGHTS = os.urandom(300_000)
 
 
-def rollout(release, hosts, rollout_id="r-1", journal=None, **settings):
+def rollout(release, hosts, rollout_id="r-1", journal=None, age=timedelta(0), **settings):
     return Rollout(
         release,
         [host.target.open(Placement()) for host in hosts],
@@ -34,6 +35,7 @@ def rollout(release, hosts, rollout_id="r-1", journal=None, **settings):
         RolloutPolicy.of({**FAST, **settings}),
         rollout_id=rollout_id,
         journal=journal,
+        age=age,
     )
 
 
