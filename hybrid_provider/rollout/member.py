@@ -7,7 +7,13 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from hybrid_provider.exceptions import TargetError, TargetFailed, TargetLocked, TargetUnreachable
+from hybrid_provider.exceptions import (
+    TargetError,
+    TargetFailed,
+    TargetLocked,
+    TargetNotReady,
+    TargetUnreachable,
+)
 from hybrid_provider.rollout.policy import OnUnreachable
 from hybrid_provider.rollout.probe import asked
 from hybrid_provider.rollout.result import TargetResult
@@ -140,6 +146,10 @@ class Member:
                 self._fail_unchanged(error)
                 return
         self._enter(state, detail)
+
+    def refuse(self, reason: str) -> None:
+        """Leave a target that is ready as it is, to FAILED_NO_CHANGE."""
+        self._fail_unchanged(TargetNotReady(self.name, reason))
 
     async def let_go(self, reason: str) -> None:
         """Give the lease back and wait for another :meth:`prepare`, to PENDING."""

@@ -115,7 +115,7 @@ class PosixTarget:
         text = script("library", "reload", "heal", "preflight", variables=variables)
         finished = await self._shell.run(text, limit=2 * _long(order))
         digest = order.release.digest if order.release else ""
-        found = self._understood(partial(read_preflight, digest=digest), finished)
+        found = self._understood(partial(read_preflight, digest=digest, nonce=self._nonce), finished)
         if found.locked is not None:
             raise TargetLocked(self.name, locked_reason(found.locked))
         self._found = found if not found.faults else None
