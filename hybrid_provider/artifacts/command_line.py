@@ -23,7 +23,7 @@ from hybrid_provider.artifacts.store import LATEST, ReleaseStore
 from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.aws import AwsAccess
-from hybrid_provider.exceptions import ArtifactRefused, ConfigurationError, StoreError
+from hybrid_provider.exceptions import ArtifactRefused, ConfigurationError, ReleaseNotFound, StoreError
 from hybrid_provider.names import checked_name
 
 if TYPE_CHECKING:
@@ -239,7 +239,8 @@ def _list(asked: argparse.Namespace) -> Outcome:
         [row["model"], row["release_id"], in_units(row["size_bytes"]), ", ".join(row["notes"])]
         for row in rows
     ]
-    return Outcome(facts=rows, text=table(["model", "release", "size", ""], lines) if rows else "no releases")
+    none = f"no releases{f' of model {asked.model}' if asked.model else ''} in {store.root}"
+    return Outcome(facts=rows, text=table(["model", "release", "size", ""], lines) if rows else none)
 
 
 def _row(store: ReleaseStore, model: str, release_id: str) -> dict[str, Any]:
@@ -272,13 +273,19 @@ def _row(store: ReleaseStore, model: str, release_id: str) -> dict[str, Any]:
 def _verify(asked: argparse.Namespace) -> Outcome:
     store = _store(asked)
     release_ids = store.release_ids(asked.model)
+    if not release_ids:
+        # A misspelt model or another store must not pass for a sound one.
+        raise ReleaseNotFound(
+            f"{store.root} has no release of model {asked.model!r}; sync one first, or name its store "
+            "by --store"
+        )
     if asked.release:
         release_ids = (store.release(asked.model, asked.release).release_id,)
     faults = {release_id: _faults(store, asked, release_id) for release_id in release_ids}
     lines = [
         f"{release_id}: {fault}" for release_id, found in faults.items() for fault in found or ["as it was"]
     ]
-    return Outcome(facts=faults, text="\n".join(lines) or "no releases", good=not any(faults.values()))
+    return Outcome(facts=faults, text="\n".join(lines), good=not any(faults.values()))
 
 
 def _faults(store: ReleaseStore, asked: argparse.Namespace, release_id: str) -> list[str]:

@@ -112,7 +112,14 @@ def test_people_read_tables_and_sentences(run, model):
     assert "as it was" in run("verify", as_json=False)[1]
     assert "is pinned" in run("pin", "latest", as_json=False)[1]
     assert "stays: pinned" in run("prune", as_json=False)[1]
-    assert "no releases" in run("list", model="letters", as_json=False)[1]
+    assert "no releases of model letters in " in run("list", model="letters", as_json=False)[1]
+
+
+def test_a_model_that_the_store_does_not_have_is_not_found_sound(run, model):
+    run("import", model)
+    code, said = run("verify", model="misspelt")
+    assert code == 1
+    assert "has no release of model 'misspelt'; sync one first, or name its store by --store" in str(said)
 
 
 def test_a_sync_can_be_told_to_keep_what_came_of_any_transfer(run, model, monkeypatch):
