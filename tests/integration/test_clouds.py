@@ -21,6 +21,7 @@ from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.exceptions import (
     ArtifactChanged,
     ArtifactNotFound,
+    ArtifactRefused,
     ArtifactUnavailable,
     ConfigurationError,
 )
@@ -236,3 +237,24 @@ def test_an_azure_connection_is_read_by_its_providers_names(monkeypatch, fields,
 def test_a_connection_that_does_not_exist_is_named():
     with pytest.raises(ConfigurationError, match="wasb connection 'nowhere' does not exist"):
         azure_access("nowhere")
+
+
+def test_a_link_among_this_machines_files_is_not_followed(files: Cloud, store, tmp_path):
+    files.put("share/model.bin", b"model")
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/key").write_bytes(b"secret")
+    share = tmp_path / "files/share"
+    for name, leads_to in [("linked", "secret"), ("key", "secret/key")]:
+        (share / name).symlink_to(tmp_path / leads_to)
+        with pytest.raises(ArtifactRefused, match=rf"share/{name}.* is a link, or lies behind one"):
+            sync(files.access, files.uri("share/"), "digits", store)
+        if name == "key":
+            with pytest.raises(ArtifactRefused, match="is a link"):
+                sync(files.access, files.uri("share/key"), "digits", store)
+        (share / name).unlink()
+    assert store.releases("digits") == ()
+    share.rename(tmp_path / "elsewhere")
+    share.symlink_to(tmp_path / "elsewhere")  # whoever wrote the URI means what it leads to
+    assert files_of(sync(files.access, files.uri("share/"), "digits", store).release.path) == {
+        "model.bin": b"model"
+    }
