@@ -32,6 +32,10 @@ _REMEDIES: Final = {
     RolloutState.ROLLED_BACK: "the fleet is back on what it served before; correct what is below",
     RolloutState.ROLLBACK_PAUSED: "going back failed as well, and nothing more is tried; see below",
 }
+# Of a rollout that Airflow's retries take up again, without anybody.
+_TRIED_AGAIN: Final = (
+    "what is below may pass, and a retry of the task may help; where it stays, correct it and clear the task"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +202,8 @@ class RolloutResult:
             return
         serving = sum(target.state in SERVING for target in self.targets)
         switched = any(target.state in _SWITCHED for target in self.targets)
-        remedy = f"{'' if switched else 'nothing was switched; '}{_REMEDIES[self.state]}"
+        to_do = _TRIED_AGAIN if self.retryable else _REMEDIES[self.state]
+        remedy = f"{'' if switched else 'nothing was switched; '}{to_do}"
         kind = RolloutPostponed if self.retryable else RolloutError
         what = f"{self.model} {self.release_id or ''}".rstrip()
         done = "went back" if self.kind is Kind.ROLLBACK else "serve it"
