@@ -268,7 +268,8 @@ def _list(asked: argparse.Namespace) -> Outcome:
         [row["model"], row["release_id"], in_units(row["size_bytes"]), ", ".join(row["notes"])]
         for row in rows
     ]
-    return Outcome(facts=rows, text=table(["model", "release", "size", ""], lines) if rows else "no releases")
+    none = f"no releases{f' of model {asked.model}' if asked.model else ''} in {store.root}"
+    return Outcome(facts=rows, text=table(["model", "release", "size", ""], lines) if rows else none)
 
 
 def _row(store: ReleaseStore, model: str, release_id: str) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def test_what_failed_is_explained_and_its_exit_code_says_whose_turn_it_is(run, i
         (["deploy", "--skip", "edge_09"], 2, "edge_09"),
         (["deploy", "--group", "moon"], 2, "moon"),
         (["status", "--model", "../etc"], 2, "'../etc'"),
-        (["status", "--store", "/nonexistent"], 2, "give --model"),
+        (["status", "--store", "/nonexistent"], 2, "/nonexistent has no model; name the store by --store"),
         (["pin"], 2, "or --off"),
         (["pin", "20200101T000000Z-000000000000"], 1, "is not here"),
     ],
