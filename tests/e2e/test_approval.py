@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import httpx
 import pytest
 
+from hybrid_provider.artifacts.store import ReleaseStore
 from playground.airflow_services import airflow_services
 from playground.environment import BUCKET
 from tests.servers import free_port
@@ -112,10 +114,21 @@ def test_the_fleet_follows_an_approval_and_a_canary_that_nobody_approved_is_take
     answer(api, path, "Approve")
     assert ended(path)["take_back"] == "skipped"
     assert served(place) == [approved, approved]
+    # Who that was: in Airflow's own record, and from there in the evidence of what was activated after it.
+    details = api.get(f"{path}/taskInstances/approval/-1/hitlDetails").json()
+    who = details["responded_by_user"]["name"]
+    chain = ReleaseStore(Path(place.environment["AIRFLOW__HYBRID__STORE_ROOT"])).evidence
+    activated = [entry.facts for entry in chain.entries() if entry.kind == "activated"]
+    assert [(facts["target"], facts.get("approved_by")) for facts in activated] == [
+        ("edge_01", None),
+        ("edge_02", who),
+    ]
 
     path = run(DAG, 21)
     body = asked_about(path)["body"]
-    assert f"champion {approved}" in body
+    assert f"| metric | candidate | champion {approved} |" in body
+    # Both metrics, the candidate's first.
+    assert re.search(r"\| validation:accuracy \| 0\.\d+ \| 0\.\d+ \|", body)
     assert served(place)[0] != approved
     answer(api, path, "Reject")
     assert (ended(path)["fleet"], served(place)) == ("skipped", [approved, approved])
@@ -129,8 +142,8 @@ def test_the_fleet_follows_an_approval_and_a_canary_that_nobody_approved_is_take
         for event in events
         if event["extra"].get("kind") and event["source_dag_id"] in {DAG, UNHEARD}
     ]
-    assert sorted((one["kind"], one["release"]) for one in told) == [
-        ("deploy", approved),
-        ("rollback", approved),
-        ("rollback", approved),
+    assert sorted((one["kind"], one["release"], one["approved_by"] or "") for one in told) == [
+        ("deploy", approved, who),
+        ("rollback", approved, ""),
+        ("rollback", approved, ""),
     ]

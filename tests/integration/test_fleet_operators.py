@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -26,6 +27,7 @@ from tests.integration.test_deploy_operator import (
     run,
     synced,
 )
+from tests.servers import free_port
 
 TARGETS = ["edge_01", "edge_02"]
 POLICY = {**FAST, "drain": 0}
@@ -46,14 +48,8 @@ def roll_back(tmp_path, context, **more):
 
 
 def look(tmp_path, context, **more):
-    operator = FleetAuditOperator(
-        task_id="audit",
-        model_name="digits",
-        targets=TARGETS,
-        policy=AT_ONCE,
-        store_root=str(tmp_path / "store"),
-        **more,
-    )
+    arguments = {"targets": TARGETS, "policy": AT_ONCE, "store_root": str(tmp_path / "store"), **more}
+    operator = FleetAuditOperator(task_id="audit", model_name="digits", **arguments)
     return operator.execute(context)
 
 
@@ -62,13 +58,21 @@ def deployed(release, accuracy):
     return ended(release["release_id"], {}, training=trained("job", accuracy=accuracy))
 
 
-def hosts_in(rows):
-    """The rows of hosts, without the times, which are of who looked: the worker or the host itself."""
-    found = {key: rows.get(key) for key in rows.values if key.startswith("host/")}
-    return {
-        key: {**row, "since": None, "probe": {**row["probe"], "at": None}}
-        for key, row in sorted(found.items())
-    }
+def without(row, *path):
+    """A row in which one thing is not said."""
+    key, *rest = path
+    return {**row, key: without(row[key], *rest) if rest and row[key] else None}
+
+
+def rows_in(rows, *, timed=False):
+    """All rows, without what is a later audit's own: when it looked, at the hosts' probes and at all."""
+    found = {key: rows.get(key) for key in sorted(rows.values)}
+    for key, row in found.items():
+        if key == "audit":
+            found[key] = without(row, "at")
+        elif key.startswith("host/"):
+            found[key] = without(row if timed else without(row, "since"), "probe", "at")
+    return found
 
 
 class Events(dict):
@@ -131,22 +135,74 @@ def test_a_rollback_takes_each_host_to_what_it_served_before_and_the_champion_wi
     assert champion_of(events) == Champion(release=first["release_id"], metrics={"accuracy": 0.9})
 
 
-def test_rows_that_are_lost_are_written_again_as_they_were_by_an_audit(fleet, tmp_path):
+def test_rows_that_are_lost_after_a_rollout_are_written_again_as_they_were_by_an_audit(fleet, tmp_path):
     context, first, _ = fleet
     back = as_task(context, "rollback")
     roll_back(tmp_path, back)
     rows = context["asset_state_store"].of()
-    before = hosts_in(rows)
-    assert {row["release"] for row in before.values()} == {first["release_id"]}
+    before, times = rows_in(rows), {name: rows.get(f"host/{name}")["since"] for name in TARGETS}
+    assert before.keys() == {"host/edge_01", "host/edge_02", "rollout"}
+    assert before["host/edge_01"]["release"] == first["release_id"]
 
     task = as_task(context, "audit") | {
         "inlet_events": Events(context["outlet_events"], back["outlet_events"])
     }
     task["ti"].run_id = "of the audit"
-    for key in before:
-        del rows.values[key]
+    rows.values.clear()
     look(tmp_path, task)
-    assert hosts_in(rows) == before
+    after = rows_in(rows)
+    assert after.pop("audit")["drift"] == []
+    assert after == before
+    # The rollout took the worker's clock where it saw the host proved; the host has its own, to the second.
+    for name, seen in times.items():
+        proved = datetime.fromisoformat(rows.get(f"host/{name}")["since"])
+        assert abs(datetime.fromisoformat(seen) - proved) <= timedelta(
+            seconds=before["rollout"]["seconds"] + 2
+        )
+
+
+def test_all_rows_are_a_cache_and_come_back_equal_also_of_what_failed(fleet, tmp_path):
+    context, _, second = fleet
+    third = synced(tmp_path, {"model.onnx": b"sick"}, minute=16)
+    sick = {**AT_ONCE, "healthy_deadline": 1, "probe_timeout": 0.5}
+    with pytest.raises(AirflowFailException, match="REVERTED"):
+        run(
+            third,
+            tmp_path,
+            context=as_task(context, "failing"),
+            policy=sick,
+            probe={"kind": "command", "command": "false"},
+            approved_by="ada",
+        )
+    nightly = as_task(context, "audit")
+    events = [context["outlet_events"]]
+    look(tmp_path, nightly | {"inlet_events": Events(*events)}, release=second)
+    rows = context["asset_state_store"].of()
+    before = rows_in(rows, timed=True)
+    assert before.keys() == {"host/edge_01", "host/edge_02", "rollout", "failed", "audit"}
+    assert (before["rollout"]["state"], before["rollout"]["release"]) == ("PAUSED", third["release_id"])
+    assert [one["approved_by"] for one in before["failed"]["rollouts"]] == ["ada"]
+    events.append(nightly["outlet_events"])
+
+    rows.values.clear()
+    again = as_task(context, "audit") | {"inlet_events": Events(*events)}
+    look(tmp_path, again, release=second)
+    assert rows_in(rows, timed=True) == before
+    # What the events before tell, no event tells again.
+    assert again["outlet_events"][model_asset("digits")].extra["rows"] == {}
+
+
+def test_a_host_that_does_not_answer_is_shown_so_also_where_nothing_was_known_of_it(fleet, hosts, tmp_path):  # noqa: F811
+    context, _, _ = fleet
+    rows = context["asset_state_store"].of()
+    rows.values.clear()
+    nobody = free_port()
+    gone = inventory_of(hosts)["targets"]["edge_01"] | {"port": nobody}
+    with pytest.raises(AirflowFailException, match="unreachable"):
+        look(tmp_path, as_task(context, "audit"), targets={"inventory": {"targets": {"gone": gone}}})
+    row = rows.get("host/gone")
+    assert (row["state"], row["release"]) == ("UNREACHABLE", None)
+    assert str(nobody) in row["error"]
 
 
 def test_a_pinned_host_is_left_alone_by_a_rollback_until_it_is_unpinned(fleet, hosts, tmp_path):  # noqa: F811
