@@ -37,12 +37,12 @@ class ApprovalBranchOperator(HITLBranchOperator):
     """
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ANN401 - Airflow's own
-        """Take the branch that was chosen, and say in the log and in an XCom who chose it."""
-        branch = super().execute_complete(context, event)
+        """Say in the log and in an XCom who answered, and take the branch that was chosen."""
+        # First, as taking a branch ends the task by an exception where others are skipped.
         if name := name_of(event.get("responded_by_user")):
             self.log.info("%s was chosen by %s", ", ".join(event["chosen_options"]), name)
             context["ti"].xcom_push(key=ANSWERED_BY, value=name)
-        return branch
+        return super().execute_complete(context, event)
 
 
 def name_of(user: object) -> str | None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from unittest import mock
 
 import pytest
+from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from hybrid_provider.operators.approval import ApprovalBranchOperator
 from hybrid_provider.operators.deploy import OnPremDeployOperator
@@ -23,7 +24,10 @@ def answered(by):
         "responded_by_user": by,
     }
     ti = mock.Mock(spec_set=["xcom_push"])
-    with mock.patch.object(ApprovalBranchOperator, "do_branch", autospec=True) as branch:
+    # As Airflow ends a task whose downstream is skipped.
+    skipped = DownstreamTasksSkipped(tasks=["take_back"])
+    branching = mock.patch.object(ApprovalBranchOperator, "do_branch", autospec=True, side_effect=skipped)
+    with branching as branch, pytest.raises(DownstreamTasksSkipped):
         operator.execute_complete({"ti": ti}, event)
     assert branch.call_args.kwargs["branches_to_execute"] == ["fleet"]
     return [call.kwargs for call in ti.xcom_push.call_args_list]

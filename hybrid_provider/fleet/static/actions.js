@@ -17,15 +17,18 @@ const KINDS = [
   { kind: "audit", tag: "hybrid:audit", text: "Audit", palette: "brand", Body: AuditBody },
 ];
 
-const missing = ({ text, tag }, model) =>
-  `No DAG does this for ${model}: "${text}" starts the DAG that has the model's asset as an outlet or inlet, and the tag ${tag}`;
+const missing = (kinds, model) =>
+  `No DAG does this for ${model}. Copy ${kinds.map(({ kind }) => `dags/hybrid_${kind}.py`).join(", ")} and set MODEL: `
+  + `a button starts the DAG that has the model's asset and the tag ${kinds.map(({ tag }) => tag).join(" or ")}`;
 
 export function Actions({ fleet, selected, onStarted }) {
   const [open, setOpen] = useState(null);
   const hosts = selected.size ? fleet.hosts.filter((host) => selected.has(host.target)) : fleet.hosts;
   const shown = KINDS.find(({ kind }) => kind === open);
   const action = fleet.actions.find(({ kind }) => kind === open);
-  const reasons = [...new Set(KINDS.map((kind) => reasonAgainst(kind, fleet)).filter(Boolean))];
+  const without = KINDS.filter(({ kind }) => !fleet.actions.some((one) => one.kind === kind));
+  const others = KINDS.filter((kind) => !without.includes(kind)).map((kind) => reasonAgainst(kind, fleet));
+  const reasons = [...new Set([...(without.length ? [missing(without, fleet.name)] : []), ...others.filter(Boolean)])];
   return h(Stack, { gap: 1 },
     h(Flex, { role: "group", "aria-label": "What to do with the fleet", gap: 2, wrap: "wrap", align: "center" },
       KINDS.map((kind) => {
@@ -46,7 +49,7 @@ export function Actions({ fleet, selected, onStarted }) {
 
 function reasonAgainst(kind, fleet) {
   const action = fleet.actions.find((one) => one.kind === kind.kind);
-  if (!action) return missing(kind, fleet.name);
+  if (!action) return missing([kind], fleet.name);
   if (!action.allowed) return action.reason;
   return kind.kind !== "deploy" && !fleet.hosts.length ? "There is no host yet" : null;
 }
