@@ -1,5 +1,5 @@
 // The buttons: each asks for a run of a DAG, after saying what will happen to how many hosts.
-import { Button, Checkbox, Dialog, Field, Flex, Input, Notice, Portal, Select, Stack, Text, chakra, h, useState } from "./element.js";
+import { Button, Checkbox, Dialog, Field, Flex, Fragment, Input, Notice, Portal, Select, Stack, Text, chakra, h, useRef, useState } from "./element.js";
 import { startRun } from "./client.js";
 import { Release } from "./parts.js";
 import { count } from "./words.js";
@@ -23,6 +23,7 @@ const missing = (kinds, model) =>
 
 export function Actions({ fleet, selected, onStarted }) {
   const [open, setOpen] = useState(null);
+  const cancel = useRef(null);
   const hosts = selected.size ? fleet.hosts.filter((host) => selected.has(host.target)) : fleet.hosts;
   const shown = KINDS.find(({ kind }) => kind === open);
   const action = fleet.actions.find(({ kind }) => kind === open);
@@ -40,11 +41,14 @@ export function Actions({ fleet, selected, onStarted }) {
       }),
       h(Text, { fontSize: "sm", color: "fg.muted" }, selected.size ? `for ${count(hosts.length, "selected host")}` : `for all ${count(hosts.length, "host")}`)),
     reasons.length > 0 && h(Text, { id: "fleet-reasons", fontSize: "xs", color: "fg.muted" }, `${reasons.join(". ")}.`),
-    shown && action && h(Confirmation, {
-      key: open, shown, action, fleet, hosts,
-      onClose: () => setOpen(null),
-      onStarted: (run) => { setOpen(null); onStarted({ ...run, what: shown.text }); },
-    }));
+    // An alertdialog takes the focus only where it is told to, and so to what does nothing.
+    h(Dialog.Root, { open: Boolean(action), initialFocusEl: () => cancel.current, onOpenChange: (change) => change.open || setOpen(null), role: "alertdialog", placement: "center", size: "lg" },
+      h(Portal, null, h(Dialog.Backdrop), h(Dialog.Positioner, null, action && h(Dialog.Content, null,
+        h(Confirmation, {
+          key: open, cancel, shown, action, fleet, hosts,
+          onClose: () => setOpen(null),
+          onStarted: (run) => { setOpen(null); onStarted({ ...run, what: shown.text }); },
+        }))))));
 }
 
 function reasonAgainst(kind, fleet) {
@@ -54,7 +58,7 @@ function reasonAgainst(kind, fleet) {
   return kind.kind !== "deploy" && !fleet.hosts.length ? "There is no host yet" : null;
 }
 
-function Confirmation({ shown, action, fleet, hosts, onClose, onStarted }) {
+function Confirmation({ cancel, shown, action, fleet, hosts, onClose, onStarted }) {
   // What the dialog's body decides: {conf, hosts, verb}; null while something is missing.
   const [order, setOrder] = useState(null);
   const [busy, setBusy] = useState(false);
@@ -68,19 +72,18 @@ function Confirmation({ shown, action, fleet, hosts, onClose, onStarted }) {
       setBusy(false);
     }
   };
-  return h(Dialog.Root, { open: true, onOpenChange: (change) => change.open || onClose(), role: "alertdialog", placement: "center", size: "lg" },
-    h(Portal, null, h(Dialog.Backdrop), h(Dialog.Positioner, null, h(Dialog.Content, null,
-      h(Dialog.Header, null, h(Dialog.Title, null, `${shown.text}: ${fleet.name}`)),
-      h(Dialog.Body, null, h(Stack, { gap: 4 },
-        fleet.rollout?.running && h(Notice, { status: "warning", title: `A ${fleet.rollout.kind} is running` },
-          "A host that it works on refuses this one until it has ended."),
-        h(shown.Body, { fleet, hosts, onOrder: setOrder }),
-        error && h(Notice, { status: "error", title: "Airflow did not take it" },
-          error.status === 403 ? `You may not start runs of ${action.dag_id}. Ask an administrator, or somebody who may.` : error.message),
-        h(Text, { fontSize: "xs", color: "fg.muted" }, `This starts a run of the DAG ${action.dag_id}.`))),
-      h(Dialog.Footer, null,
-        h(Button, { variant: "outline", onClick: onClose }, "Cancel"),
-        h(Button, { colorPalette: shown.palette, loading: busy, disabled: !order, onClick: go }, order ? order.verb : shown.text))))));
+  return h(Fragment, null,
+    h(Dialog.Header, null, h(Dialog.Title, null, `${shown.text}: ${fleet.name}`)),
+    h(Dialog.Body, null, h(Stack, { gap: 4 },
+      fleet.rollout?.running && h(Notice, { status: "warning", title: `A ${fleet.rollout.kind} is running` },
+        "A host that it works on refuses this one until it has ended."),
+      h(shown.Body, { fleet, hosts, onOrder: setOrder }),
+      error && h(Notice, { status: "error", title: "Airflow did not take it" },
+        error.status === 403 ? `You may not start runs of ${action.dag_id}. Ask an administrator, or somebody who may.` : error.message),
+      h(Text, { fontSize: "xs", color: "fg.muted" }, `This starts a run of the DAG ${action.dag_id}.`))),
+    h(Dialog.Footer, null,
+      h(Button, { ref: cancel, variant: "outline", onClick: onClose }, "Cancel"),
+      h(Button, { colorPalette: shown.palette, loading: busy, disabled: !order, onClick: go }, order ? order.verb : shown.text)));
 }
 
 const names = (hosts) => hosts.map((host) => host.target);
