@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from hybrid_provider.exceptions import ConfigurationError, HybridError
 from hybrid_provider.hooks.ssh import ssh_target
 from hybrid_provider.names import checked_name
-from hybrid_provider.rollout.probe import checked_url
+from hybrid_provider.rollout.probe_checks import checked_url
 from hybrid_provider.targets.docker import (
     DockerTarget,
     EngineAddress,

@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from hybrid_provider.exceptions import ConfigurationError
 from hybrid_provider.names import checked_name
-from hybrid_provider.rollout.probe import checked_url
+from hybrid_provider.rollout.probe_checks import checked_url
 from hybrid_provider.targets.known_hosts import key_lines, known_keys
 from hybrid_provider.targets.shell import checked_folder
 from hybrid_provider.targets.ssh import SshAddress, SshTarget

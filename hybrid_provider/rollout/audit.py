@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from hybrid_provider.exceptions import TargetError
-from hybrid_provider.rollout.probe import Answer
+from hybrid_provider.rollout.probe import Answer, asked
 from hybrid_provider.rollout.states import TargetState
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ async def _audited(
     except TimeoutError:
         error = f"it did not answer within {policy.progress_deadline.total_seconds():g} s (progress_deadline)"
     if inspection is not None and inspection.release is not None and probe is not None:
-        answer = await _asked(target, probe, policy, inspection.release)
+        answer = await asked(probe, target, inspection.release, policy.probe_timeout)
     try:
         await target.close()
     except TargetError as failure:
@@ -150,14 +150,6 @@ async def _audited(
         error=error,
         findings=findings_of(target.name, inspection, answer, error, expected),
     )
-
-
-async def _asked(target: Target, probe: Probe, policy: RolloutPolicy, release_id: str) -> Answer:
-    try:
-        async with asyncio.timeout(policy.probe_timeout.total_seconds()):
-            return await probe.check(target, release_id)
-    except TimeoutError:
-        return Answer(f"the probe had no answer within {policy.probe_timeout.total_seconds():g} s")
 
 
 def findings_of(

@@ -214,7 +214,7 @@ class Rollout(Operation):
         if self._failures <= self._policy.max_failures:
             detail = f"no more may be down: left as they are {', '.join(blocked)}"
         if not switched:
-            self._enter(RolloutState.FAILED, "nothing was switched")
+            self._enter(RolloutState.FAILED, self._refused or "nothing was switched")
         elif self._policy.on_breach is OnBreach.PAUSE:
             self._enter(RolloutState.PAUSED, detail)
         else:
@@ -243,4 +243,6 @@ class Rollout(Operation):
             self._enter(RolloutState.ROLLED_BACK)
 
     def _going(self) -> bool:
-        return not self._outrun and self._request is None and self._failures <= self._policy.max_failures
+        if self._outrun or self._refused:
+            return False
+        return self._request is None and self._failures <= self._policy.max_failures

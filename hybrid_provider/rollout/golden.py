@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hybrid_provider.exceptions import ConfigurationError
-from hybrid_provider.rollout.http import NoAnswer, Request
+from hybrid_provider.rollout.http import MAX_BODY_BYTES, NoAnswer, Request
 from hybrid_provider.rollout.probe import Answer, HttpProbe
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def read_cases(text: str, source: str) -> tuple[GoldenCase, ...]:
     """
     try:
         given = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{source}: no JSON: {error}") from None
     if not isinstance(given, Mapping) or given.get("format") != FORMAT:
         raise ConfigurationError(f'{source}: it begins with {{"format": "{FORMAT}", "cases": […]}}')
@@ -88,7 +88,7 @@ def _case(number: int, case: object, common: Mapping[str, Any], source: str) -> 
         settings.get(name, default)
         for name, default in (("relative_tolerance", _RELATIVE), ("absolute_tolerance", _ABSOLUTE))
     ]
-    if not all(isinstance(value, int | float) and value >= 0 for value in tolerances):
+    if not all(_is_number(value) and 0 <= value < math.inf for value in tolerances):
         raise ConfigurationError(f"{where}: a tolerance is a number from 0")
     path = str(settings.get("path", _PATH))
     if not path.startswith("/"):
@@ -137,11 +137,14 @@ class GoldenProbe:
                 f"golden probe: {source}: {reason}; let training write {GOLDEN_FILE} into the model, or give "
                 "file"
             ) from None
-        return GoldenProbe(
-            file=self.file,
-            ping=self.ping,
-            cases={**self.cases, release.release_id: read_cases(text, str(source))},
-        )
+        cases = read_cases(text, str(source))
+        long = [case.name for case in cases if len(case.body.encode()) > MAX_BODY_BYTES]
+        if long and self.ping.on_host:
+            raise ConfigurationError(
+                f"golden probe: {source}: case {long[0]} has more than {MAX_BODY_BYTES} bytes, "
+                "too many to be sent on the host; make it smaller, or leave on_host out"
+            )
+        return GoldenProbe(file=self.file, ping=self.ping, cases={**self.cases, release.release_id: cases})
 
     async def check(self, target: Target, release_id: str) -> Answer:
         """See :meth:`hybrid_provider.rollout.probe.Probe.check`."""
@@ -168,7 +171,7 @@ class GoldenProbe:
             return f"golden case {case.name}: release {served[:80]!r} answers, not {release_id}"
         try:
             answered = json.loads(response.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return f"golden case {case.name}: the answer is no JSON: {response.body[:80]!r}"
         difference = next(differences(case.expected, answered, case), "")
         return f"golden case {case.name}: {difference}" if difference else ""
@@ -197,7 +200,11 @@ def differences(expected: object, found: object, case: GoldenCase, at: str = "$"
 
 def _same(expected: object, found: object, case: GoldenCase) -> bool:
     if _is_number(expected) and _is_number(found):
-        one, other = float(expected), float(found)  # type: ignore[arg-type]
+        try:
+            one, other = float(expected), float(found)  # type: ignore[arg-type]
+        except OverflowError:
+            # JSON's numbers have no end.
+            return expected == found
         return (math.isnan(one) and math.isnan(other)) or math.isclose(
             one, other, rel_tol=case.relative_tolerance, abs_tol=case.absolute_tolerance
         )

@@ -7,12 +7,13 @@ import shlex
 import ssl
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from hybrid_provider.exceptions import TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import timedelta
 
     from hybrid_provider.targets.target import Target
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
 MAX_ANSWER_BYTES: Final = 2**20
 # The whole text is one argument of the target's shell, and Linux takes 128 KiB.
 MAX_BODY_BYTES: Final = 100_000
+# What a client on the host may write, its headers with it.
+_MAX_WRITTEN_BYTES: Final = MAX_ANSWER_BYTES + 2**16
+_CURL: Final = "curl"
 _NO_CLIENT: Final = "neither curl nor wget is there"
 _STATUS: Final = re.compile(r"HTTP/[0-9.]+ ([0-9]{3})")
+_EXIT: Final = re.compile(r"client ended with ([0-9]+)")
+_GOOD: Final = range(200, 300)
+_INTERIM: Final = range(100, 200)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +63,8 @@ async def ask_from_here(request: Request) -> Response:
     """
     import httpx
 
+    # What is packed could unpack to more than this machine has.
+    headers = {"Accept-Encoding": "identity", **request.headers}
     client = httpx.AsyncClient(
         trust_env=False,
         follow_redirects=False,
@@ -65,19 +74,17 @@ async def ask_from_here(request: Request) -> Response:
     try:
         async with (
             client,
-            client.stream(
-                request.method, request.url, content=request.body, headers=dict(request.headers)
-            ) as response,
+            client.stream(request.method, request.url, content=request.body, headers=headers) as response,
         ):
             body = b""
-            async for piece in response.aiter_bytes():
+            async for piece in response.aiter_raw():
                 body += piece
                 if len(body) > MAX_ANSWER_BYTES:
-                    raise NoAnswer(f"{request.url}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
+                    raise NoAnswer(_too_long(request))
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise NoAnswer(f"{request.url}: {error or type(error).__name__}") from None
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Response(status=response.status_code, headers=headers, body=body.decode(errors="replace"))
+    received = {name.lower(): value for name, value in response.headers.items()}
+    return Response(status=response.status_code, headers=received, body=body.decode(errors="replace"))
 
 
 async def ask_on_host(target: Target, request: Request, limit: timedelta) -> Response:
@@ -94,21 +101,33 @@ async def ask_on_host(target: Target, request: Request, limit: timedelta) -> Res
         finished = await target.run(client_command(request, limit), limit)
     except TargetError as error:
         raise NoAnswer(f"{request.url}, asked on the host: {error.reason}") from None
+    if len(finished.stdout) > MAX_ANSWER_BYTES:
+        raise NoAnswer(_too_long(request))
     response = read_response(finished.stdout, finished.stderr)
     if response is None:
-        said = finished.stderr.strip().splitlines()[-1:] or [f"the client ended with {finished.exit_code}"]
-        raise NoAnswer(f"{request.url}, asked on the host: {said[0].strip()}")
+        said = finished.stderr.strip().splitlines() or [f"the client ended with {finished.exit_code}"]
+        # Its own words come before its exit code; wget has none for an answer that was cut off.
+        last = "the answer is cut off" if any(map(_STATUS.match, map(str.strip, said))) else said[-2:][0]
+        raise NoAnswer(f"{request.url}, asked on the host: {last.strip()}")
     return response
 
 
+def _too_long(request: Request) -> str:
+    return f"{request.url}: the answer is longer than {MAX_ANSWER_BYTES} bytes"
+
+
 def client_command(request: Request, limit: timedelta) -> str:
-    """Shell text that sends the request; curl writes headers before the body, wget to standard error."""
+    """Shell text that sends the request, after a line with the client's name.
+
+    curl writes headers before the body, wget to standard error; the last line there is the exit code.
+    """
     quote = shlex.quote
     seconds = max(1, int(limit.total_seconds()))
     headers = [f"{name}: {value}" for name, value in request.headers.items()]
-    curl = ["curl", "-sS", "-i", "--noproxy", "'*'", "--max-time", str(seconds), "-X", quote(request.method)]
-    curl += [word for header in headers for word in ("-H", quote(header))]
-    wget = ["wget", "-q", "-S", "-O", "-", "-T", str(seconds)]
+    # Its user's own settings, and what brackets and braces of a URL mean to curl, are none of the probe's.
+    curl = [_CURL, "-q", "-g", "-sS", "-i", "--noproxy", "'*'", "--max-time", str(seconds)]
+    curl += ["-X", quote(request.method), *(word for header in headers for word in ("-H", quote(header)))]
+    wget = ["wget", "-q", "-S", "-O", "-", "-t", "1", "-T", str(seconds)]
     wget += [word for header in headers for word in ("--header", quote(header))]
     feed = ""
     if request.body is not None:
@@ -117,32 +136,59 @@ def client_command(request: Request, limit: timedelta) -> str:
         wget += ["--post-data", quote(request.body)]
     return (
         "unset http_proxy https_proxy HTTPS_PROXY ALL_PROXY all_proxy\n"
-        f"if command -v curl >/dev/null 2>&1; then {feed}{' '.join(curl)} {quote(request.url)}\n"
-        f"elif command -v wget >/dev/null 2>&1; then {' '.join(wget)} {quote(request.url)}\n"
-        f"else echo {quote(_NO_CLIENT)} >&2; exit 127; fi"
+        "ask() {\nif command -v curl >/dev/null 2>&1; then echo curl; "
+        f"{feed}{' '.join(curl)} {quote(request.url)}\n"
+        "elif command -v wget >/dev/null 2>&1; then echo wget; "
+        f"{' '.join(wget)} {quote(request.url)}\n"
+        f"else echo {quote(_NO_CLIENT)} >&2; (exit 127); fi\n"
+        "echo client ended with $? >&2\n}\n"
+        f"if command -v head >/dev/null 2>&1; then ask | head -c {_MAX_WRITTEN_BYTES}; else ask; fi"
     )
 
 
 def read_response(stdout: str, stderr: str) -> Response | None:
-    """The response in what curl or wget wrote; None where there is none."""
-    text = stdout.replace("\r\n", "\n")
-    if not _STATUS.match(text):
-        lines = [line.strip() for line in stderr.splitlines()]
-        starts = [number for number, line in enumerate(lines) if _STATUS.search(line)]
-        return _response(lines[starts[0] :], stdout) if starts else None
-    head, _, body = text.partition("\n\n")
-    # 100 Continue comes before the answer itself.
-    while head.startswith("HTTP") and head.split()[1:2] == ["100"] and _STATUS.match(body):
+    """The response in what :func:`client_command` wrote; None where no whole one is."""
+    client, _, written = stdout.replace("\r\n", "\n").partition("\n")
+    told = [line.strip() for line in stderr.splitlines()]
+    ended = _EXIT.fullmatch(told[-1]) if told else None
+    failed = ended is None or ended[1] != "0"
+    if client == _CURL:
+        return None if failed else _of_curl(written)
+    # The answer comes first, and what it redirects to, if wget went there, after it.
+    response = next((found for found in _heads(told, written) if found.status not in _INTERIM), None)
+    # It fails of every other status as well.
+    return None if response is None or (failed and response.status in _GOOD) else response
+
+
+def _of_curl(written: str) -> Response | None:
+    head, _, body = written.partition("\n\n")
+    response = _response(head.splitlines(), body)
+    # 100 Continue and 103 Early Hints come before the answer itself.
+    while response is not None and response.status in _INTERIM:
         head, _, body = body.partition("\n\n")
-    return _response(head.splitlines(), body)
+        response = _response(head.splitlines(), body)
+    return response
+
+
+def _heads(lines: list[str], body: str) -> Iterator[Response]:
+    """Each head in what wget wrote to standard error, as a response with the body."""
+    starts = [number for number, line in enumerate(lines) if _STATUS.match(line)]
+    for start, end in pairwise([*starts, len(lines)]):
+        if (response := _response(lines[start:end], body)) is not None:
+            yield response
 
 
 def _response(lines: list[str], body: str) -> Response | None:
-    status = _STATUS.search(lines[0])
+    status = _STATUS.match(lines[0]) if lines else None
     if status is None:
         return None
-    pairs = (line.partition(":") for line in lines[1:] if ":" in line)
-    headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            key = name.strip().lower()
+            # As a list, which is what two of one name are.
+            headers[key] = f"{headers[key]}, {value.strip()}" if key in headers else value.strip()
     return Response(status=int(status[1]), headers=headers, body=body)
 
 

@@ -7,9 +7,15 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from hybrid_provider.exceptions import TargetError, TargetFailed, TargetLocked, TargetUnreachable
+from hybrid_provider.exceptions import (
+    TargetError,
+    TargetFailed,
+    TargetLocked,
+    TargetNotReady,
+    TargetUnreachable,
+)
 from hybrid_provider.rollout.policy import OnUnreachable
-from hybrid_provider.rollout.probe import Answer
+from hybrid_provider.rollout.probe import asked
 from hybrid_provider.rollout.result import TargetResult
 from hybrid_provider.rollout.states import DEADLINES, TargetState, checked_target_step
 from hybrid_provider.targets.target import Readiness, Staged
@@ -18,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from hybrid_provider.rollout.policy import RolloutPolicy
-    from hybrid_provider.rollout.probe import Probe
+    from hybrid_provider.rollout.probe import Answer, Probe
     from hybrid_provider.targets.target import Order, Target
 
 # One lost probe in a bake is noise; as many in a row are not. As Kubernetes' failureThreshold.
@@ -140,6 +146,10 @@ class Member:
                 self._fail_unchanged(error)
                 return
         self._enter(state, detail)
+
+    def refuse(self, reason: str) -> None:
+        """Leave a target that is ready as it is, to FAILED_NO_CHANGE."""
+        self._fail_unchanged(TargetNotReady(self.name, reason))
 
     async def let_go(self, reason: str) -> None:
         """Give the lease back and wait for another :meth:`prepare`, to PENDING."""
@@ -328,12 +338,7 @@ class Member:
             await asyncio.sleep(self._policy.probe_interval.total_seconds())
 
     async def _asked(self, release_id: str) -> Answer:
-        limit = self._policy.probe_timeout.total_seconds()
-        try:
-            async with asyncio.timeout(limit):
-                self._answer = await self._probe.check(self.target, release_id)
-        except TimeoutError:
-            self._answer = Answer(f"the probe had no answer within {limit:g} s (probe_timeout)")
+        self._answer = await asked(self._probe, self.target, release_id, self._policy.probe_timeout)
         return self._answer
 
     async def _sleep(self, seconds: float) -> None:

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from hybrid_provider.rollout.lanes import in_lanes
-from hybrid_provider.rollout.plan import count_of
+from hybrid_provider.rollout.plan import count_of, same_places
 from hybrid_provider.rollout.result import JournalEntry, RolloutResult
 from hybrid_provider.rollout.states import (
     FAILURES,
@@ -79,6 +79,7 @@ class Operation(ABC):
         self._woken = asyncio.Event()
         self._counts: Counter[TargetState] = Counter()
         self._outrun = ""
+        self._refused = ""
         self._members: dict[str, Member] = {}
 
     @property
@@ -120,7 +121,7 @@ class Operation(ABC):
             raise ImpossibleStep(f"rollout {self._order.rollout} runs already")
         checked_rollout_step(self._state, RolloutState.PREFLIGHT)
         self._loop, self._running = asyncio.get_running_loop(), True
-        self._began, self._ended, self._outrun = self._loop.time(), None, ""
+        self._began, self._ended, self._outrun, self._refused = self._loop.time(), None, "", ""
         self._woken = asyncio.Event()
         self._counts = Counter({TargetState.PENDING: len(self._targets)})
         gate = asyncio.Semaphore(self._policy.connects)
@@ -184,13 +185,21 @@ class Operation(ABC):
                 member.stop()
 
     async def _prepare(self) -> None:
-        """PREFLIGHT of all; whoever meets another rollout's lock lets go of all it holds, and waits.
-
-        Two that each held a part of the fleet would else wait for each other until both gave up.
-        """
+        """PREFLIGHT of all; a fleet that has one place twice is refused, whatever its policy."""
         self._enter(RolloutState.PREFLIGHT)
         for name in self._skip:
             self._members[name].skip()
+        await self._reserve()
+        for names in same_places({member.name: member.readiness for member in self._in_state(*_HELD)}):
+            self._refused = f"{' and '.join(names)} are one place under several names; name it once"
+            for name in names:
+                self._members[name].refuse(self._refused)
+
+    async def _reserve(self) -> None:
+        """Whoever meets another rollout's lock lets go of all it holds, and waits.
+
+        Two that each held a part of the fleet would else wait for each other until both gave up.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._policy.lock_wait.total_seconds()
         # Two that poll in step would meet for ever.
@@ -201,12 +210,15 @@ class Operation(ABC):
             locked = self._in_state(TargetState.LOCKED)
             pause = self._policy.lock_poll.total_seconds() * jitter.uniform(0.8, 1.2)
             if not locked or not self._may_wait(len(locked)) or loop.time() + pause > deadline:
-                return
+                break
             await self._let_go(locked)
             await self._sleep(pause)
             # Those that were locked come first: only when they are free is the rest worth asking.
             await self._each(locked, lambda member: member.prepare())
             waiting = [] if self._counts[TargetState.LOCKED] else self._in_state(TargetState.PENDING)
+        # Who was let go of and not asked again has no part in the lock: the rest may go on with it.
+        if self._request is None:
+            await self._each(self._in_state(TargetState.PENDING), lambda member: member.prepare())
 
     async def _let_go(self, locked: Sequence[Member]) -> None:
         reason = f"let go of while {locked[0].name} and {len(locked) - 1} others are locked"

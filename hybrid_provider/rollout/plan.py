@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from hybrid_provider.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import timedelta
 
     from hybrid_provider.rollout.policy import RolloutPolicy, Share
+    from hybrid_provider.targets.target import Readiness
 
 
 def count_of(share: Share, fleet_size: int) -> int:
@@ -41,6 +42,24 @@ def checked_fleet(names: Sequence[str], skip: Collection[str] = ()) -> tuple[str
     if faults:
         raise ConfigurationError("; ".join(faults))
     return chosen
+
+
+def same_places(found: Mapping[str, Readiness]) -> tuple[tuple[str, ...], ...]:
+    """The targets that are one place under several names: each took over the lease of the one before it.
+
+    An address tells nothing of this, as a host has many, and no more does a host's own identity, as two may
+    share a folder. The lease lies in the place itself.
+    """
+    leases = {readiness.lease for readiness in found.values() if readiness.lease}
+    after = {readiness.overtaken: name for name, readiness in found.items() if readiness.overtaken}
+    places = []
+    for name, readiness in found.items():
+        names = [name]
+        while readiness.overtaken not in leases and found[names[-1]].lease in after:
+            names.append(after[found[names[-1]].lease])
+        if len(names) > 1:
+            places.append(tuple(sorted(names)))
+    return tuple(places)
 
 
 def plan_waves(names: Sequence[str], waves: Sequence[Share]) -> tuple[tuple[str, ...], ...]:

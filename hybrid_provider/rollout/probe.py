@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from hybrid_provider.exceptions import ConfigurationError, TargetError
-from hybrid_provider.rollout.http import NoAnswer, Request, Response, ask_from_here, ask_on_host
+from hybrid_provider.rollout.http import (
+    MAX_BODY_BYTES,
+    NoAnswer,
+    Request,
+    Response,
+    ask_from_here,
+    ask_on_host,
+)
+from hybrid_provider.rollout.probe_checks import checked_port, checked_url, request_faults
 
 if TYPE_CHECKING:
     from hybrid_provider.targets.target import Target
@@ -25,8 +33,7 @@ if TYPE_CHECKING:
 # On the target itself whoever asks waits no longer than this; the policy's probe_timeout is mostly shorter.
 ON_HOST_LIMIT: Final = timedelta(seconds=60)
 _NEEDS_NC: Final = "command -v nc >/dev/null || { echo no nc is there >&2; exit 127; }"
-_LARGEST_PORT: Final = 65535
-_HTTP_CODES: Final = range(100, 600)
+_PLAIN: Final = "identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +99,12 @@ class HttpProbe:
     def __post_init__(self) -> None:
         if self.url is not None:
             checked_url(self.url)
-        if not self.path.startswith("/"):
-            raise ConfigurationError(f"probe path {self.path!r}: it begins with '/'")
         checked_port(self.port)
-        if self.expect_status not in _HTTP_CODES:
-            raise ConfigurationError(f"probe expect_status {self.expect_status!r}: give one such as 200")
+        faults = request_faults(self)
+        if not faults and self.on_host and self.body and len(self.body.encode()) > MAX_BODY_BYTES:
+            faults = [f"body: at most {MAX_BODY_BYTES} bytes can be sent on the host"]
+        if faults:
+            raise ConfigurationError(f"probe {'; '.join(faults)}")
 
     def url_of(self, target: Target, path: str | None = None) -> str:
         """The URL that is asked for one target; with another path where one is given."""
@@ -125,8 +133,15 @@ class HttpProbe:
             NoAnswer: No whole response came.
         """
         if self.on_host:
-            return await ask_on_host(target, request, ON_HOST_LIMIT)
-        return await ask_from_here(request)
+            response = await ask_on_host(target, request, ON_HOST_LIMIT)
+        else:
+            response = await ask_from_here(request)
+        packed = response.headers.get("content-encoding", _PLAIN)
+        if packed.lower() != _PLAIN:
+            raise NoAnswer(
+                f"{request.url}: the answer is packed as {_short(packed)}, which was not asked for"
+            )
+        return response
 
     def _fault_of(self, response: Response) -> str:
         if response.status != self.expect_status:
@@ -138,7 +153,8 @@ class HttpProbe:
                 return f"header {name} is {_short(found)}, expected {expected!r}"
         for place, wanted in self.expect_json.items():
             answer = json_at(response.body, place)
-            if answer != wanted:
+            # True is no 1, though Python says so.
+            if answer != wanted or isinstance(answer, bool) != isinstance(wanted, bool):
                 return f"{place} is {_short(answer)}, expected {wanted!r}"
         return ""
 
@@ -247,6 +263,20 @@ class AllProbes:
         return Answer()
 
 
+async def asked(probe: Probe, target: Target, release_id: str, limit: timedelta) -> Answer:
+    """What a probe finds within ``limit``; whatever it raises is an unhealthy answer.
+
+    A probe may be a DAG's own: an error of it in the middle of a switch would else leave the fleet there.
+    """
+    try:
+        async with asyncio.timeout(limit.total_seconds()):
+            return await probe.check(target, release_id)
+    except TimeoutError:
+        return Answer(f"the probe had no answer within {limit.total_seconds():g} s (probe_timeout)")
+    except Exception as error:  # noqa: BLE001 - see above
+        return Answer(f"the probe itself failed: {type(error).__name__}: {error}")
+
+
 def json_at(body: str, place: str) -> object:
     """What is at a place such as ``models.0.version`` of a JSON text; None where nothing is."""
     try:
@@ -256,34 +286,11 @@ def json_at(body: str, place: str) -> object:
     for step in place.removeprefix("$").strip(".").split("."):
         if isinstance(found, Mapping) and step in found:
             found = found[step]
-        elif isinstance(found, Sequence) and not isinstance(found, str) and step.isdigit():
+        elif isinstance(found, Sequence) and not isinstance(found, str) and step.isdecimal():
             found = found[int(step)] if int(step) < len(found) else None
         else:
             return None
     return found
-
-
-def checked_url(url: str) -> str:
-    """Return a URL for a probe unchanged if it is one.
-
-    Raises:
-        ConfigurationError: It is not ``http://…`` or ``https://…`` with a host.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.netloc:
-        raise ConfigurationError(f"probe URL {url!r}: it looks like http://edge-01:8080/ping")
-    return url
-
-
-def checked_port(port: object) -> int:
-    """Return a port unchanged if it is one.
-
-    Raises:
-        ConfigurationError: It is no number from 1 to 65535.
-    """
-    if not isinstance(port, int) or isinstance(port, bool) or not 0 < port <= _LARGEST_PORT:
-        raise ConfigurationError(f"probe port {port!r}: give a number from 1 to {_LARGEST_PORT}")
-    return port
 
 
 def _short(found: object) -> str:

@@ -93,6 +93,8 @@ class Rollback(Operation):
             self._enter(RolloutState.SUPERSEDED, self._outrun or "as asked")
         elif self._request is Request.ABORT:
             self._enter(RolloutState.ABORTED)
+        elif self._refused:
+            self._enter(RolloutState.FAILED, self._refused)
         elif self._request is not None or self._in_state(TargetState.READY):
             self._enter(RolloutState.ROLLBACK_PAUSED, self._reason())
         elif not self._served:
@@ -109,7 +111,9 @@ class Rollback(Operation):
 
     def _going(self) -> bool:
         fallen = self._counts[TargetState.REVERTED] + self._counts[TargetState.REVERT_FAILED]
-        return not self._outrun and self._request is None and fallen <= self._policy.max_failures
+        if self._outrun or self._refused:
+            return False
+        return self._request is None and fallen <= self._policy.max_failures
 
 
 class _Returning(Member):

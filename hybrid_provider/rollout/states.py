@@ -87,7 +87,8 @@ TARGET_STEPS: Final[Mapping[TargetState, frozenset[TargetState]]] = {
     _T.PENDING: frozenset({_T.PREFLIGHT, _T.SKIPPED}),
     _T.PREFLIGHT: _UNCHANGED | {_T.READY, _T.ALREADY_CURRENT, _T.PINNED},
     # A rollback brings nothing; a rollout that meets a lock lets go of what it holds, to PENDING.
-    _T.READY: _SWITCH | {_T.STAGING, _T.PENDING},
+    # FAILED_NO_CHANGE: only what others answered shows that a place is in the fleet under two names.
+    _T.READY: _SWITCH | {_T.STAGING, _T.PENDING, _T.FAILED_NO_CHANGE},
     _T.STAGING: _UNCHANGED | {_T.STAGING, _T.VERIFIED},
     _T.VERIFIED: _SWITCH,
     _T.DRAINING: frozenset({_T.ACTIVATING, _T.REVERTING}),
@@ -99,8 +100,8 @@ TARGET_STEPS: Final[Mapping[TargetState, frozenset[TargetState]]] = {
     # same one, and sick.
     _T.REVERTING: _SWITCH | frozenset({_T.REVERTED, _T.REVERT_FAILED, _T.SUCCEEDED, _T.LOCKED}),
     _T.SUCCEEDED: _SWITCH | {_T.REVERT_FAILED},
-    _T.ALREADY_CURRENT: _SWITCH | {_T.REVERT_FAILED, _T.PENDING},
-    _T.PINNED: frozenset({_T.PENDING}),
+    _T.ALREADY_CURRENT: _SWITCH | {_T.REVERT_FAILED, _T.PENDING, _T.FAILED_NO_CHANGE},
+    _T.PINNED: frozenset({_T.PENDING, _T.FAILED_NO_CHANGE}),
     _T.LOCKED: frozenset({_T.PREFLIGHT}),
     _T.SKIPPED: frozenset(),
     _T.UNREACHABLE: frozenset(),

@@ -87,8 +87,8 @@ def disk_faults(order: Order, parts: Parts, found: Preflight) -> list[str]:
     return faults
 
 
-def read_preflight(answer: str, digest: str) -> Preflight:
-    """Read what ``preflight.sh`` answered about a release with this digest.
+def read_preflight(answer: str, digest: str, nonce: str = "") -> Preflight:
+    """Read what ``preflight.sh`` answered about a release with this digest, and a lease with this nonce.
 
     Raises:
         ValueError: It is no such answer; the same is true of :func:`read_inspection`.
@@ -112,6 +112,8 @@ def read_preflight(answer: str, digest: str) -> Preflight:
             present="present" in words,
             undone=_release(words.get("undone")),
             pinned=_release(words.get("pinned")),
+            lease=nonce,
+            overtaken=told(words.get("overtaken", "")),
         ),
         free_bytes=free_blocks * block_bytes,
         free_files=free_inodes if inodes else None,

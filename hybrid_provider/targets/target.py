@@ -72,6 +72,9 @@ class Readiness:
         present: Whether the order's release is there already.
         undone: The release that an interrupted activation had left live and that was undone just now.
         pinned: The release that somebody pinned the target to; no other may go live on it.
+        lease: What nobody else calls the lease that was just taken; empty where nobody needs to know.
+        overtaken: The lease of the same rollout that gave way to it: that of an earlier run, or that of
+            another target which is this very place under another name.
     """
 
     current: str | None = None
@@ -81,6 +84,8 @@ class Readiness:
     present: bool = False
     undone: str | None = None
     pinned: str | None = None
+    lease: str = ""
+    overtaken: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,8 +128,8 @@ def navigations(page, url, path, seen):
 
 def test_a_thousand_hosts_are_shown_and_scroll(site, log_in, shoot):
     page = log_in("ada")
-    took = navigations(page, site.url, "plugin/model-fleet?model=prices", "[data-host]")
     own = navigations(page, site.url, "assets", "tbody tr")
+    took = navigations(page, site.url, "plugin/model-fleet?model=prices", "[data-host]")
     # Printed and not asserted: it is the machine's load as much as the page's.
     print(
         f"navigation to the rows of 1,000 hosts: median {took[2]:.2f} s, p95 of 5 {took[-1]:.2f} s (bar: 2 s); "

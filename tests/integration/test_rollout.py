@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from hybrid_provider.rollout.engine import Rollout
 from hybrid_provider.rollout.policy import RolloutPolicy
 from hybrid_provider.rollout.probe import HttpProbe
+from hybrid_provider.targets.local import LocalTarget
 from hybrid_provider.targets.target import Placement
 from tests.integration.sshhosts import sshd
 from tests.releases import make_release
@@ -26,7 +29,7 @@ FAST = {
 WEIGHTS = os.urandom(300_000)
 
 
-def rollout(release, hosts, rollout_id="r-1", journal=None, **settings):
+def rollout(release, hosts, rollout_id="r-1", journal=None, age=timedelta(0), **settings):
     return Rollout(
         release,
         [host.target.open(Placement()) for host in hosts],
@@ -34,6 +37,7 @@ def rollout(release, hosts, rollout_id="r-1", journal=None, **settings):
         RolloutPolicy.of({**FAST, **settings}),
         rollout_id=rollout_id,
         journal=journal,
+        age=age,
     )
 
 
@@ -106,3 +110,23 @@ async def test_a_release_that_fails_its_probe_goes_back_on_the_canary_and_reache
     assert [host.current for host in hosts] == [first.release_id] * 3
     assert all(host.lock_is_free() for host in hosts)
     assert (await deploy(first, hosts, "r-3")).state == "SUCCEEDED"
+
+
+async def test_one_host_under_several_names_is_found_before_a_byte_is_sent(host, first, tmp_path):
+    """By its address, by its name and as this machine: of these no address and no key shows that they are one."""
+    by_address = replace(host.target, placement=Placement(base_folder=f"{tmp_path}/models"))
+    by_name = replace(by_address, name="by-name", address=replace(host.address, host="localhost"))
+    local = LocalTarget(placement=by_address.placement)
+    elsewhere = replace(by_address, name="other", placement=Placement(base_folder=f"{tmp_path}/others"))
+    for specs, places in (
+        ((by_address, by_name, elsewhere), "by-name and edge"),
+        ((by_address, by_name, local), "by-name and edge and localhost"),
+    ):
+        opened = [spec.open(Placement()) for spec in specs]
+        policy = RolloutPolicy.of({**FAST, "max_failures": 5})
+        result = await Rollout(first, opened, HttpProbe(), policy, rollout_id="r-1").run()
+        assert str(result.state) == "FAILED"
+        assert f"{places} are one place under several names; name it once" in result.detail
+        assert places in result.reasons()
+    assert not (tmp_path / "models/digits").exists()
+    assert not (tmp_path / "others/digits").exists()

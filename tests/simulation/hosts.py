@@ -151,10 +151,10 @@ class SimulatedTarget:
     probe_url = None
     host = "simulated"
 
-    def __init__(self, host: SimulatedHost, worker: Worker | None = None) -> None:
+    def __init__(self, host: SimulatedHost, worker: Worker | None = None, name: str | None = None) -> None:
         self.at = host
         self.worker = worker or Worker()
-        self.name, self.group = host.name, host.group
+        self.name, self.group = name or host.name, host.group
         self._epoch = 0
         self._activated: str | None = None
 
@@ -165,6 +165,7 @@ class SimulatedTarget:
             if host.lease and host.lease[0] != order.rollout and host.lease[2] > now:
                 raise TargetLocked(self.name, f"rollout {host.lease[0]} works on this target")
             undone = host.undo()
+            overtaken = f"{host.name}-{host.epoch}" if host.lease else ""
             host.epoch += 1
             host.drained = False
             self._epoch = host.epoch
@@ -178,6 +179,8 @@ class SimulatedTarget:
             present=lies or release in host.releases,
             undone=undone,
             pinned=host.pinned,
+            lease=f"{host.name}-{self._epoch}",
+            overtaken=overtaken,
         )
 
     async def stage(self, order, progress):

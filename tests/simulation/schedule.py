@@ -9,7 +9,7 @@ from hybrid_provider.rollout.states import SERVING, RolloutState, TargetState
 from tests.simulation.hosts import FOREVER
 from tests.simulation.virtual_time import run_in_virtual_time
 from tests.simulation.watch import problems_at_the_end
-from tests.simulation.world import NEW, NEWER, OLD, World, short_policy
+from tests.simulation.world import NEW, NEWER, OLD, World, short_policy, twin_of
 
 DONE = {RolloutState.SUCCEEDED, RolloutState.SUPERSEDED, RolloutState.ROLLED_BACK}
 
@@ -32,8 +32,9 @@ class Schedule(World):
                 self.in_parts,
                 self.returning,
                 self.relapsing,
+                self.named_twice,
             ],
-            [2, 3, 3, 2, 2, 3, 1],
+            [2, 3, 3, 2, 2, 3, 1, 1],
         )[0]
 
     def play(self):
@@ -141,6 +142,23 @@ class Schedule(World):
             await self._go_back(only_from=NEW)
         else:
             await self._retry(asyncio.get_running_loop().time() - began)
+
+    async def named_twice(self):
+        """A host is in the fleet under two names: nothing is switched anywhere. Then each has one."""
+        twin = self.chance.choice(self.hosts)
+        moving, watch = self.rollout(NEW, self.policy, "r-1", named_twice=[twin])
+        result = await self.run(moving, watch)
+        await self.settle()
+        refused = [t for t in result.targets if "one place under several names" in (t.error or "")]
+        # Where its answer was lost it is only unreachable, and what holds then is that it is never switched.
+        if refused and {target.name for target in refused} != {twin.name, twin_of(twin)}:
+            self.problems.append(f"{[target.name for target in refused]} are told to be {twin.name}")
+        if refused and (result.state is not RolloutState.FAILED or any(h.history for h in self.hosts)):
+            self.problems.append(f"{twin.name} was there twice, and the rollout ended as {result.state}")
+        if not refused and twin.history and not twin.lied and "preflight" not in twin.faults:
+            self.problems.append(f"{twin.name} was there twice, and was switched")
+        self._locks_are_free(result)
+        await self._retry()
 
     async def relapsing(self):
         """The fleet has the release, of an earlier run; where it has stopped to serve, it is not switched again."""

@@ -11,7 +11,7 @@ from hybrid_provider.rollout.probe import Answer
 from hybrid_provider.rollout.rollback import Rollback
 from tests.simulation.hosts import FOREVER, SimulatedProbe, SimulatedTarget
 from tests.simulation.virtual_time import run_in_virtual_time
-from tests.simulation.world import NEW, RELEASES, simulated_hosts
+from tests.simulation.world import NEW, RELEASES, simulated_hosts, twin_of
 
 
 def fleet(*faults, **settings):
@@ -47,14 +47,14 @@ class Journal(list):
 
 
 def move(hosts, probe=None, *, ask=None, at=(None, None), age=0, kind=SimulatedTarget, to=NEW, rollout_id="r-1",
-         **policy):  # fmt: skip
+         twice=(), **policy):  # fmt: skip
     """Run one rollout; its result, the states of its targets, and its journal."""
     journal = Journal(ask, at)
 
     async def run():
         journal.rollout = Rollout(
             RELEASES[to],
-            [kind(host) for host in hosts],
+            [*map(kind, hosts), *(kind(host, name=twin_of(host)) for host in twice)],
             probe or SimulatedProbe(),
             RolloutPolicy(**policy),
             rollout_id=rollout_id,
@@ -67,11 +67,12 @@ def move(hosts, probe=None, *, ask=None, at=(None, None), age=0, kind=SimulatedT
     return result, [str(target.state) for target in result.targets], journal
 
 
-def go_back(hosts, probe=None, **policy):
+def go_back(hosts, probe=None, twice=False, **policy):
     journal = Journal()
 
     async def run():
         targets = [SimulatedTarget(host) for host in hosts]
+        targets += [SimulatedTarget(host, name=twin_of(host)) for host in hosts if twice]
         settings = RolloutPolicy(**policy)
         return await Rollback(
             "digits", targets, probe or SimulatedProbe(), settings, rollout_id="b-1", journal=journal

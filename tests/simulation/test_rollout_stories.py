@@ -9,7 +9,7 @@ import pytest
 
 from hybrid_provider.rollout.policy import OnBreach
 from tests.simulation.hosts import Fault, SimulatedTarget
-from tests.simulation.stories import Blinking, Counting, fleet, healthy, move
+from tests.simulation.stories import Blinking, Counting, fleet, go_back, healthy, move
 from tests.simulation.world import NEW, OLD
 
 
@@ -147,6 +147,37 @@ def test_a_pause_lets_what_is_being_switched_come_to_its_end():
     hosts = healthy(3)
     result, states, _ = move(hosts, ask="pause", at=("edge-0", "PROBING"))
     assert (str(result.state), states) == ("PAUSED", ["SUCCEEDED", "VERIFIED", "VERIFIED"])
+
+
+def test_a_host_that_is_in_the_fleet_under_two_names_is_found_before_anything_is_sent():
+    hosts = healthy(3)
+    result, states, journal = move([hosts[0], hosts[1]], twice=hosts[:1], max_failures=3)
+    assert (str(result.state), states) == ("FAILED", ["FAILED_NO_CHANGE", "READY", "FAILED_NO_CHANGE"])
+    assert "edge-0 and edge-0-by-another-name are one place" in result.targets[0].error
+    assert result.targets[0].error == result.targets[2].error == result.detail
+    assert journal.targets_in("STAGING") == []
+    assert not result.retryable
+    assert [host.holder for host in hosts] == [None] * 3
+    back, states, _ = go_back(healthy(1, previous=OLD), twice=True)
+    assert (str(back.state), states) == ("FAILED", ["FAILED_NO_CHANGE"] * 2)
+
+
+def test_a_retry_takes_over_the_leases_of_a_dead_worker_and_takes_no_host_for_another():
+    hosts = healthy(2)
+    for host in hosts:
+        host.lease, host.epoch = ("r-1", 7, 10**9), 7
+    result, _, _ = move(hosts, age=60)
+    assert str(result.state) == "SUCCEEDED"
+
+
+def test_a_host_that_stays_locked_past_the_wait_leaves_no_other_behind_unasked():
+    """The rest was let go of while it was waited for, and a budget that bears one failure goes on with all of it."""
+    hosts = healthy(3)
+    hosts[1].lease = ("another", 1, 10**9)
+    result, states, _ = move(
+        hosts, max_failures=1, lock_wait=timedelta(seconds=40), lock_poll=timedelta(seconds=9)
+    )
+    assert (str(result.state), states) == ("SUCCEEDED", ["SUCCEEDED", "LOCKED", "SUCCEEDED"])
 
 
 def test_max_unavailable_bounds_the_switches_at_once():

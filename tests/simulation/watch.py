@@ -76,7 +76,9 @@ class Watch:
         self.state = entry.state
 
     def _target_step(self, entry):
-        name, before, after = entry.target, self.states[entry.target], entry.state
+        name, after = entry.target, entry.state
+        # A host that is in the fleet under a second name has no other entry here.
+        before = self.states.setdefault(name, T.PENDING)
         if after is before and after not in TARGET_STEPS[before]:
             return  # a remark, such as that cleaning up failed
         self.world.seen["target", str(before), str(after)] += 1

@@ -23,7 +23,7 @@ from tests.simulation.hosts import (
     SimulatedTarget,
     Worker,
 )
-from tests.simulation.watch import Watch, problems_at_the_end
+from tests.simulation.watch import Watch, most_of, problems_at_the_end
 
 OLDER, OLD, NEW, NEWER = "r1-older", "r2-old", "r3-new", "r4-newer"
 # Long enough for whatever undoes itself on a host, and for every lease.
@@ -49,6 +49,10 @@ def simulated_hosts(count, **settings):
         SimulatedHost(name=f"edge-{number}", random=random.Random(number), **{"committed": OLD, **settings})
         for number in range(count)
     ]
+
+
+def twin_of(host):
+    return f"{host.name}-by-another-name"
 
 
 def short_policy(chance, **settings):
@@ -130,14 +134,19 @@ class World:
         self.seen["step", step, fault.name] += 1
         self.story.append(f"          {host.name}: {step} {fault}")
 
-    def rollout(self, new, policy, rollout_id, *, age=0.0, die_at=None, die_in=None, **options):
+    def rollout(
+        self, new, policy, rollout_id, *, age=0.0, die_at=None, die_in=None, named_twice=(), **options
+    ):
         """A rollout by a worker of its own, with what watches it."""
         worker = Worker()
         watch = Watch(self, policy, worker, self.hosts, kind="deploy", die_at=die_at, die_in=die_in)
+        watch.lanes = most_of(policy.max_unavailable, len(self.hosts) + len(named_twice))
         self.watches[rollout_id] = watch
+        targets = [SimulatedTarget(host, worker) for host in self.hosts]
+        targets += [SimulatedTarget(host, worker, twin_of(host)) for host in named_twice]
         moving = Rollout(
             RELEASES[new],
-            [SimulatedTarget(host, worker) for host in self.hosts],
+            targets,
             SimulatedProbe(),
             policy,
             rollout_id=rollout_id,

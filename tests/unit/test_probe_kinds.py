@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import threading
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from hybrid_provider.exceptions import ConfigurationError, TargetUnreachable
 from hybrid_provider.rollout.golden import GOLDEN_FILE, GoldenProbe, read_cases
 from hybrid_provider.rollout.http import Request, client_command, read_response
-from hybrid_provider.rollout.probe import AllProbes, CommandProbe, HttpProbe, TcpProbe, json_at
+from hybrid_provider.rollout.probe import AllProbes, CommandProbe, HttpProbe, TcpProbe, asked, json_at
 from hybrid_provider.rollout.probe_settings import bound, probe_of
 from hybrid_provider.targets.shell import Finished
 from tests.releases import make_release
@@ -81,7 +82,11 @@ class Host:
             env=environment,
         )
         stdout, stderr = await process.communicate()
-        return Finished(exit_code=process.returncode, stdout=stdout.decode(), stderr=stderr.decode())
+        return Finished(
+            exit_code=process.returncode,
+            stdout=stdout.decode(errors="replace"),
+            stderr=stderr.decode(errors="replace"),
+        )
 
 
 class Gone(Host):
@@ -113,15 +118,25 @@ def test_a_host_without_a_client_says_so(port, tmp_path):
 
 
 def test_an_interim_response_is_not_taken_for_the_answer():
-    said = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nX-Release-Id: r1\r\n\r\nbody"
-    response = read_response(said, "")
+    said = "curl\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nX-Release-Id: r1\r\n\r\nbody"
+    response = read_response(said, "client ended with 0\n")
     assert (response.status, response.headers, response.body) == (201, {"x-release-id": "r1"}, "body")
 
 
 def test_the_headers_that_wget_writes_to_standard_error_are_read():
-    response = read_response('{"a": 1}', "  HTTP/1.1 200 OK\n  X-Release-Id: r1\n  Content-Length: 8\n")
+    head = "  HTTP/1.1 200 OK\n  X-Release-Id: r1\n  Content-Length: 8\n"
+    response = read_response('wget\n{"a": 1}', f"{head}client ended with 0\n")
     assert (response.status, response.headers["x-release-id"], response.body) == (200, "r1", '{"a": 1}')
-    assert read_response("", "wget: can't connect to remote host: Connection refused") is None
+    refused = "wget: can't connect to remote host: Connection refused\nclient ended with 4"
+    assert read_response("wget\n", refused) is None
+
+
+def test_an_answer_that_its_client_calls_cut_off_is_none():
+    cut = "curl: (18) transfer closed with 3 bytes remaining to read\nclient ended with 18\n"
+    assert read_response('curl\nHTTP/1.1 200 OK\nContent-Length: 8\n\n{"a":', cut) is None
+    assert read_response("wget\n{", "  HTTP/1.1 200 OK\nclient ended with 4\n") is None
+    # wget fails of each status that is no good one, and its head is there all the same.
+    assert read_response("wget\n", "  HTTP/1.1 503 Busy\nclient ended with 8\n").status == 503
 
 
 def test_nothing_of_a_request_reaches_the_host_s_shell_as_a_command(tmp_path):
@@ -132,7 +147,7 @@ def test_nothing_of_a_request_reaches_the_host_s_shell_as_a_command(tmp_path):
         method="$(touch m)",
     )
     subprocess.run(
-        ["sh", "-c", client_command(request, __import__("datetime").timedelta(seconds=1))],
+        ["sh", "-c", client_command(request, timedelta(seconds=1))],
         cwd=tmp_path,
         capture_output=True,
         check=False,
@@ -163,7 +178,8 @@ def test_an_older_release_in_the_json_is_no_success(port):
 
 
 @pytest.mark.parametrize(
-    ("body", "place"), [("no json", "a"), ("[1]", "a"), ('{"a": [1]}', "a.7"), ('{"a": "text"}', "a.0")]
+    ("body", "place"),
+    [("no json", "a"), ("[1]", "²"), ("[1]", "a"), ('{"a": [1]}', "a.7"), ('{"a": "text"}', "a.0")],
 )
 def test_a_place_that_is_not_there_holds_nothing(body, place):
     assert json_at(body, place) is None
@@ -269,12 +285,37 @@ def test_the_release_before_is_proved_without_the_new_one_s_answers(port, tmp_pa
         (golden(GOOD, {"expected": 1}), "case 2: give input"),
         (golden({**GOOD, "path": "invocations"}), "begins with '/'"),
         (golden(GOOD, relative_tolerance="much"), "a tolerance is a number"),
+        (golden(GOOD, relative_tolerance=float("inf")), "a tolerance is a number"),
+        (golden(GOOD, absolute_tolerance=True), "a tolerance is a number"),
+        ("[" * 100_000, "no JSON"),
     ],
 )
 def test_a_golden_file_with_faults_is_explained(text, fault):
     with pytest.raises(ConfigurationError, match=r"golden\.json: ") as failure:
         read_cases(text, "golden.json")
     assert fault in str(failure.value)
+
+
+def test_a_golden_case_that_is_too_long_to_be_sent_on_the_host_is_refused_before_anything_is_sent(tmp_path):
+    release = released(tmp_path, golden({"name": "a film", "input": "x" * 100_000, "expected": 1}))
+    with pytest.raises(ConfigurationError, match=r"case a film has more than 100000 bytes"):
+        bound(probe_of({"kind": "golden", "ping": {"on_host": True}}), release)
+    assert bound(probe_of({"kind": "golden"}), release).cases
+
+
+class Broken:
+    """A DAG's own probe, with a mistake in it."""
+
+    async def check(self, target, release_id):
+        return target.no_such_thing
+
+
+def test_a_probe_with_a_mistake_is_an_unhealthy_answer_and_no_end_of_the_rollout():
+    found = asyncio.run(asked(Broken(), Host(), RELEASE, timedelta(seconds=5)))
+    assert (
+        found.fault
+        == "the probe itself failed: AttributeError: 'Host' object has no attribute 'no_such_thing'"
+    )
 
 
 def test_a_release_without_its_golden_file_is_refused_before_anything_is_sent(tmp_path):
@@ -308,6 +349,19 @@ def test_a_probe_may_be_plain_values(given, probe):
         ({"kind": "command", "command": " "}, "is empty"),
         ({"kind": "command", "command": "a", "expect_output": "("}, "expect_output"),
         ({"expect_status": 99}, "expect_status"),
+        ({"expect_status": True}, "expect_status True"),
+        ({"url": "http://["}, "probe URL"),
+        ({"url": "http://edge-01:99999/"}, "probe URL"),
+        ({"url": 8080}, "probe URL"),
+        ({"path": 1, "method": "GET /x"}, "path 1: it begins with '/'; method 'GET /x'"),
+        ({"body": {"instances": []}}, "JSON as it is sent"),
+        ({"headers": {"X-Key": 5}}, "headers"),
+        ({"headers": {"X-Key": "1\r\nX-Other: 2"}}, "headers"),
+        ({"headers": {"X-Kéy": "1"}}, "headers"),
+        ({"expect_json": ["ready"]}, "expect_json"),
+        ({"release_header": "X Release"}, "release_header"),
+        ({"release_json": 1}, "release_json"),
+        ({"on_host": True, "body": "x" * 100_001}, "at most 100000 bytes can be sent on the host"),
         ([], "an empty list"),
     ],
 )

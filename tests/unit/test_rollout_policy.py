@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_provider.exceptions import ConfigurationError
-from hybrid_provider.rollout.plan import checked_fleet, count_of, lease_of, plan_waves
+from hybrid_provider.rollout.plan import checked_fleet, count_of, lease_of, plan_waves, same_places
 from hybrid_provider.rollout.policy import OnBreach, OnUnreachable, RolloutPolicy, Verify
 from hybrid_provider.rollout.states import (
     DEADLINES,
@@ -21,6 +21,7 @@ from hybrid_provider.rollout.states import (
     checked_rollout_step,
     checked_target_step,
 )
+from hybrid_provider.targets.target import Readiness
 
 
 def test_a_mapping_as_json_has_it_is_a_policy_with_durations_in_seconds():
@@ -117,6 +118,24 @@ def test_a_fleet_without_targets_or_with_one_twice_is_refused():
         checked_fleet(["a"], skip={"a"})
     with pytest.raises(ConfigurationError, match=r"twice: a.*not in the fleet: x, y"):
         checked_fleet(["a", "b", "a"], skip={"y", "x"})
+
+
+@pytest.mark.parametrize(
+    ("leases", "places"),
+    [
+        ({"a": ("1", ""), "b": ("2", "")}, ()),
+        ({"a": ("1", "dead"), "b": ("2", "dead too")}, ()),
+        ({"a": ("1", "2"), "b": ("2", "dead"), "c": ("3", "")}, (("a", "b"),)),
+        ({"a": ("1", ""), "b": ("2", "3"), "c": ("3", "1"), "d": ("4", "")}, (("a", "b", "c"),)),
+        ({"a": ("1", "2"), "b": ("2", ""), "c": ("3", "4"), "d": ("4", "")}, (("a", "b"), ("c", "d"))),
+        ({"a": ("", ""), "b": ("", "")}, ()),
+        # What no honest host says: it ends all the same.
+        ({"a": ("1", "2"), "b": ("2", "1")}, ()),
+    ],
+)
+def test_targets_are_one_place_where_one_took_the_lease_over_that_another_had_just_taken(leases, places):
+    found = {name: Readiness(lease=lease, overtaken=overtaken) for name, (lease, overtaken) in leases.items()}
+    assert same_places(found) == places
 
 
 def test_a_skipped_target_is_in_no_wave():

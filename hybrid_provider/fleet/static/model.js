@@ -42,7 +42,7 @@ export function Model({ name }) {
   return h(Stack, { gap: 4 },
     h(Trouble, { answer: fleet }),
     h(Facts, { fleet: value, palettes }),
-    h(Attention, { hosts: value.hosts, onShow: () => { setFilter({ ...NO_FILTER, shown: "attention" }); showTab("hosts"); } }),
+    h(Attention, { hosts: value.hosts, onShow: () => { setFilter({ ...NO_FILTER, shown: "attention" }); if (tab !== "hosts") showTab("hosts"); } }),
     h(Actions, { fleet: value, selected, onStarted: (run) => { setStarted(run); fleet.refresh(); } }),
     started && h(Notice, { status: "info", title: `${started.what} was asked for` },
       "Its run is ", h(RunLink, { dagId: started.dag_id, runId: started.dag_run_id }, started.dag_run_id),

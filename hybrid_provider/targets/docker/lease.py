@@ -56,6 +56,12 @@ async def take(engine: Engine, order: Order, holdings: Holdings) -> Lease:
     return lease
 
 
+def overtaken(holdings: Holdings, order: Order) -> str:
+    """The nonce of the lease of the same rollout that was there before; empty where there was none."""
+    same = [each for each in holdings.leases if each.rollout == order.rollout]
+    return max(same, key=lambda each: each.epoch).nonce if same else ""
+
+
 async def check(engine: Engine, model: str, lease: Lease) -> None:
     """Return if the lease is still ours.
 

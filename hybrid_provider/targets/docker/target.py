@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -77,14 +77,19 @@ class OpenedDockerTarget:
         surveyed = await survey(self._engine, self._serving, order.model, self._target.login)
         if surveyed.faults:
             raise TargetNotReady(self.name, "; ".join(surveyed.faults))
-        self._lease = await lease.take(self._engine, order, await self._holdings(order.model))
+        found = await self._holdings(order.model)
+        self._lease = await lease.take(self._engine, order, found)
         self._activations = Activations(self._engine, self._serving, order, self._lease)
         undone = await self._activations.heal(await self._holdings(order.model))
         holdings = await self._holdings(order.model)
         await sweep(self._engine, holdings, order.drain)
         if holdings.record is not None and holdings.live is not None:
             await way_of(self._engine, self._serving, order.model).ensure(holdings.live, order.drain)
-        return _readiness(order, holdings, self._spec(surveyed.image_id), undone)
+        return replace(
+            _readiness(order, holdings, self._spec(surveyed.image_id), undone),
+            lease=self._lease.nonce,
+            overtaken=lease.overtaken(found, order),
+        )
 
     async def stage(self, order: Order, progress: Callable[[int], None]) -> Staged:
         """Bring the images and the release, inert and verified.

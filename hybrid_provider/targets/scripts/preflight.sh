@@ -45,12 +45,15 @@ fi
 heal
 
 # Later than any before, also when the lease was given back and its file is gone.
-epoch=$((held + 1))
+epoch=$((held + 1)) overtaken=$held_by
 [ "$epoch" -gt "$now" ] || epoch=$now
 take_lease "$rollout" "$epoch" $((now + ttl)) || { fault "cannot write into $PWD; is the disk full?"; exit 0; }
+# Whoever is not there any more to hear of the lease cannot give it back.
+trap 'rm -f .lease; exit 1' PIPE
 state
 current=$(live)
-say "epoch $epoch"
+say "epoch $epoch" || { rm -f .lease; exit 1; }
+say "overtaken $overtaken"
 say "current $current"
 say "pinned $(pinned)"
 [ -n "$current" ] && [ "$current" = "$proven" ] && say "committed $proven_digest $((now - since))"

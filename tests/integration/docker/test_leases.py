@@ -12,6 +12,10 @@ from hybrid_provider.exceptions import (
     TargetFailed,
     TargetLocked,
 )
+from hybrid_provider.rollout.engine import Rollout
+from hybrid_provider.rollout.policy import RolloutPolicy
+from hybrid_provider.rollout.probe import HttpProbe
+from hybrid_provider.targets.target import Placement
 from tests.integration.docker.targets import (
     behind_a_router,
     deploy,
@@ -45,6 +49,18 @@ async def test_two_rollouts_do_not_share_an_engine(target, releases, docker, mod
         await one.finish(order_of(releases[0], "r-1"))
         await other.preflight(order_of(releases[1], "r-2"))
         await other.finish(order_of(releases[1], "r-2"))
+    assert docker.names("volume", model) == []
+
+
+async def test_one_engine_under_two_names_is_found_before_anything_is_brought(
+    target, releases, docker, model
+):
+    names = ("edge", "edge-by-another-name")
+    opened_ones = [replace(target, name=name).open(Placement()) for name in names]
+    policy = RolloutPolicy.of({"lock_poll": 0.1, "max_failures": 2})
+    result = await Rollout(releases[0], opened_ones, HttpProbe(), policy, rollout_id="r-1").run()
+    assert str(result.state) == "FAILED"
+    assert "edge and edge-by-another-name are one place under several names" in result.detail
     assert docker.names("volume", model) == []
 
 
