@@ -1,5 +1,5 @@
 // One model: its facts, the buttons, the rollout, the hosts and the history.
-import { Button, Grid, HStack, Nothing, Notice, ReactRouterDOM, RouterLink, RunLink, Skeleton, Stack, Tabs, Text, VisuallyHidden, h, useMemo, useState } from "./element.js";
+import { Button, Grid, HStack, Nothing, Notice, RouterLink, RunLink, Skeleton, Stack, Tabs, Text, VisuallyHidden, h, useMemo, useState } from "./element.js";
 import { Actions } from "./actions.js";
 import { Charts } from "./charts.js";
 import { modelPath, usePolled } from "./client.js";
@@ -16,7 +16,6 @@ const TABS = [["hosts", "Hosts"], ["history", "Rollouts and releases"], ["charts
 export function Model({ name }) {
   const [seconds, setSeconds] = useState(OTHERWISE);
   const fleet = usePolled(modelPath(name), seconds);
-  const [search, setSearch] = ReactRouterDOM.useSearchParams();
   const [selected, setSelected] = useState(new Set());
   const [filter, setFilter] = useState(NO_FILTER);
   const [started, setStarted] = useState(null);
@@ -25,12 +24,14 @@ export function Model({ name }) {
   const wanted = running || started ? WHILE_IT_RUNS : OTHERWISE;
   if (wanted !== seconds) setSeconds(wanted);
 
-  const tab = search.get("tab") ?? "hosts";
-  const showTab = (next) => setSearch((old) => {
-    const changed = new URLSearchParams(old);
-    changed.set("tab", next);
-    return changed;
-  }, { replace: true });
+  const [tab, setTab] = useState(() => new URLSearchParams(location.search).get("tab") ?? "hosts");
+  const showTab = (next) => {
+    setTab(next);
+    const address = new URL(location.href);
+    address.searchParams.set("tab", next);
+    // Not through the router: Airflow's shell would draw the page anew, without its filter and what was selected.
+    history.replaceState(history.state, "", address);
+  };
 
   const palettes = useMemo(() => palettesOf((value?.summary.releases ?? []).map(({ release }) => release ?? "")), [value]);
 
@@ -42,7 +43,7 @@ export function Model({ name }) {
   return h(Stack, { gap: 4 },
     h(Trouble, { answer: fleet }),
     h(Facts, { fleet: value, palettes }),
-    h(Attention, { hosts: value.hosts, onShow: () => { setFilter({ ...NO_FILTER, shown: "attention" }); if (tab !== "hosts") showTab("hosts"); } }),
+    h(Attention, { hosts: value.hosts, onShow: () => { setFilter({ ...NO_FILTER, shown: "attention" }); showTab("hosts"); } }),
     h(Actions, { fleet: value, selected, onStarted: (run) => { setStarted(run); fleet.refresh(); } }),
     started && h(Notice, { status: "info", title: `${started.what} was asked for` },
       "Its run is ", h(RunLink, { dagId: started.dag_id, runId: started.dag_run_id }, started.dag_run_id),
