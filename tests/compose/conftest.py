@@ -94,6 +94,8 @@ def stack(docker_engine):
     """The stack, started by the one command that the file names."""
     port = free_port()
     docker_engine.environment["AIRFLOW_PORT"] = str(port)
+    # The engine that edge-03 has: in the demo it is the newcomer's own, here it is this one.
+    docker_engine.environment["DOCKER_SOCKET"] = docker_engine.socket.removeprefix("unix://")
     # A test kills workers, and does not want to wait as long as an installation does to be sure of it.
     docker_engine.environment["TASK_HEARTBEAT_TIMEOUT"] = "45"
     started = Stack(docker_engine, port)
