@@ -1,9 +1,9 @@
 """Makes a container with a Docker Engine's socket a host of that engine: its two ports, and an end.
 
-The engine's port speaks mutual TLS, as dockerd's own does on 2376: whoever shows no certificate that the site's
-authority signed gets not one byte through. Connections to the model's port go on to the container that serves
-the model, over the network that both are in; while none does, the answer is 503. On SIGTERM all that the engine
-holds of the model goes, as a host's disk would with the host: it is not compose's, so ``down`` would leave it.
+The engine's port speaks mutual TLS, as dockerd's own does on 2376: nobody gets a byte through without a
+certificate that the site's authority signed. Connections to the model's port go on to the container that
+serves the model, over the network that both are in; while none does, the answer is 503. On SIGTERM all that
+the engine holds of the model goes, as a host's disk would with the host: ``down`` knows nothing of it.
 """
 
 from __future__ import annotations

@@ -246,7 +246,9 @@ def test_production_starts_without_the_demo_and_is_healthy(stack):
 def users_of(stack, container):
     """As whom a container's first process and all that came of it run; what is executed in it is nobody's child."""
     first = stack.engine.docker("inspect", "--format", "{{.State.Pid}}", container).strip()
-    rows = [line.split() for line in stack.engine.docker("top", container, "-eo", "pid,ppid,uid").splitlines()[1:]]
+    rows = [
+        line.split() for line in stack.engine.docker("top", container, "-eo", "pid,ppid,uid").splitlines()[1:]
+    ]
     family = {first}
     while grown := {pid for pid, parent, _ in rows if parent in family} - family:
         family |= grown

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from hybrid_provider.artifacts.importing import import_release
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.exceptions import ConfigurationError
 from hybrid_provider.fleet.assets import model_asset
@@ -200,6 +201,31 @@ def test_an_audit_finds_changed_files_repairs_them_and_writes_the_rows_anew(flee
     assert (hosts[1].model / "current" / "model.onnx").read_bytes() == b"second"
     row = context["asset_state_store"].of().get("host/edge_01")
     assert (row["release"], row["probe"]["healthy"]) == (second["release_id"], True)
+
+
+def test_a_repair_goes_only_where_the_direction_policy_leads(hosts, tmp_path, monkeypatch):  # noqa: F811
+    imports, store = tmp_path / "imports", ReleaseStore(tmp_path / "store")
+    (imports / "model").mkdir(parents=True)
+    (imports / "model" / "model.onnx").write_bytes(b"imported")
+    context = task_context()
+    release = import_release(store, "digits", imports / "model").to_dict(seconds=0.1, reused_bytes=0)
+    run(release, tmp_path, context=context, policy=AT_ONCE)
+    file = hosts[1].model / "current" / "model.onnx"
+    file.chmod(0o644)
+    file.write_bytes(b"importeD")
+    head = store.evidence.head()
+
+    directions = tmp_path / "directions.yml"
+    monkeypatch.setenv("AIRFLOW__HYBRID__DIRECTION_POLICY", str(directions))
+    directions.write_text("- from: s3://factory/\n  to: '*'\n")
+    with pytest.raises(AirflowFailException, match=rf"leads from file://{imports}/model to edge_02 \(group"):
+        look(tmp_path, as_task(context, "audit"), rehash=True, repair=True)
+    assert (file.read_bytes(), store.evidence.head()) == (b"importeD", head)
+
+    directions.write_text(f"- from: file://{imports}/\n  to: '*'\n")
+    result = look(tmp_path, as_task(context, "audit"), rehash=True, repair=True)
+    assert (result["drift"], result["repaired"]["state"]) == ([], "SUCCEEDED")
+    assert (hosts[1].model / "current" / "model.onnx").read_bytes() == b"imported"
 
 
 def test_a_bake_waits_on_a_timer_and_goes_on_where_it_was(hosts, tmp_path):  # noqa: F811
