@@ -49,10 +49,9 @@ class Stack:
         except pytest.fail.Exception as failure:
             pytest.fail(f"{str(failure)[-4000:]}\n{self.explain()}")
 
-    def with_profiles(self, names: str) -> Stack:
-        """The same with other profiles than ``.env`` has."""
-        environment = self.engine.environment | {"COMPOSE_PROFILES": names}
-        return replace(self, engine=replace(self.engine, environment=environment))
+    def with_settings(self, **variables: str) -> Stack:
+        """The same with other variables than ``.env`` has."""
+        return replace(self, engine=replace(self.engine, environment=self.engine.environment | variables))
 
     def containers(self) -> dict[str, dict]:
         """Service to what compose tells of its container, ended ones included."""

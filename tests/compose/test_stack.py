@@ -251,8 +251,13 @@ def test_down_leaves_no_container_no_network_and_no_volume(stack):
     assert docker("network", "ls", "--filter", "type=custom", "--quiet") == ""
 
 
-def test_production_starts_without_the_demo_and_is_healthy(stack):
-    production = stack.with_profiles("")
+def test_production_starts_without_the_demo_and_takes_keys_and_connections_of_your_own(stack, tmp_path):
+    keys = tmp_path / "keys"
+    keys.mkdir(mode=0o750)
+    key = keys / "id_ed25519"
+    key.write_text("a key\n")
+    key.chmod(0o640)
+    production = stack.with_settings(COMPOSE_PROFILES="", SITE_SSH_KEYS=str(keys))
     production.up()
 
     containers = production.containers()
@@ -262,6 +267,20 @@ def test_production_starts_without_the_demo_and_is_healthy(stack):
     }  # fmt: skip
     assert {one["Health"] for one in containers.values() if one["State"] == "running"} == {"healthy"}
     assert production.password()
+    assert (
+        production.compose("exec", "-T", "site-worker", "cat", "/var/lib/hybrid/ssh/id_ed25519") == "a key\n"
+    )
+    added = (
+        "airflow",
+        "connections",
+        "add",
+        "edge_01",
+        "--conn-type",
+        "ssh",
+        "--conn-host",
+        "edge-01.example",
+    )
+    assert "Successfully added" in production.compose("exec", "-T", "api-server", *added)
     production.compose("down", "--volumes", "--timeout", "10")
 
 
