@@ -27,7 +27,7 @@ CONF = {
     "data": f"s3://{BUCKET}/digits/data/full/",
     "hosts": [host.replace("-", "_") for host in HOSTS],
     "hyperparameters": {"epochs": 40},
-    "policy": {"waves": [1, "100%"], "bake_time": 1, "min_healthy_time": 1, "healthy_deadline": 30},
+    "policy": {"waves": [1, "100%"], "bake_time": 1, "min_healthy_time": 1, "healthy_deadline": 120},
 }
 
 # Whether a container gets a TCP connection to each address that it is given: {"address:port": true or false}.
@@ -251,7 +251,7 @@ def test_down_leaves_no_container_no_network_and_no_volume(stack):
     assert docker("network", "ls", "--filter", "type=custom", "--quiet") == ""
 
 
-def test_production_starts_without_the_demo_and_takes_keys_and_connections_of_your_own(stack, tmp_path):
+def test_production_starts_without_the_demo_and_takes_keys_of_your_own(stack, tmp_path):
     keys = tmp_path / "keys"
     keys.mkdir(mode=0o750)
     key = keys / "id_ed25519"
@@ -270,17 +270,6 @@ def test_production_starts_without_the_demo_and_takes_keys_and_connections_of_yo
     assert (
         production.compose("exec", "-T", "site-worker", "cat", "/var/lib/hybrid/ssh/id_ed25519") == "a key\n"
     )
-    added = (
-        "airflow",
-        "connections",
-        "add",
-        "edge_01",
-        "--conn-type",
-        "ssh",
-        "--conn-host",
-        "edge-01.example",
-    )
-    assert "Successfully added" in production.compose("exec", "-T", "api-server", *added)
     production.compose("down", "--volumes", "--timeout", "10")
 
 
