@@ -10,18 +10,16 @@ record() {
     sum=$(sha256sum <"manifests/$release")
     state
     [ "$proven" = "$release" ] || before=$proven
-    cat >state.json.new <<END && flush && mv -f state.json.new state.json
-{
-  "model": "$model",
-  "release_id": "$release",
-  "digest": "${sum%% *}",
-  "previous": "$before",
-  "rollout": "$rollout",
-  "epoch": $epoch,
-  "since": "$(date -u +%Y-%m-%dT%H:%M:%SZ)",
-  "since_epoch": $(date +%s)
-}
-END
+    say "{
+  \"model\": \"$model\",
+  \"release_id\": \"$release\",
+  \"digest\": \"${sum%% *}\",
+  \"previous\": \"$before\",
+  \"rollout\": \"$rollout\",
+  \"epoch\": $epoch,
+  \"since\": \"$(date -u +%Y-%m-%dT%H:%M:%SZ)\",
+  \"since_epoch\": $(date +%s)
+}" >state.json.new && flush && mv -f state.json.new state.json
 }
 
 undo() {
