@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_LINE = re.compile(r"\S+Z \[(?P<level>\w+) *\] (?P<event>.*?) *\[(?P<logger>[\w.]+)\](?: |$)", re.DOTALL)
+# Behind the logger stand keys and values alone: what is said may hold brackets too, as "[Error] : 1" does.
+_LINE = re.compile(
+    r"\S+Z \[(?P<level>\w+) *\] (?P<event>.*?) *\[(?P<logger>[\w.]+)\](?: \w+=|\s*$)", re.DOTALL
+)
 _BEGINS = re.compile(r"\d{4}-\S+Z \[\w+ *\] ")
 _ENDS = re.compile(r"\[[\w.]+\] loc=\S+$")
 _TASK_BEGINS = re.compile(r"\[DAG TEST\] starting task_id=(?P<task>\S+)")

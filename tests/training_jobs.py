@@ -9,12 +9,19 @@ import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hybrid_provider.emulator import Emulator
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/tensorflow-training:2.3.0-cpu-py37"
+# One for all clients: each session reads the service model, the largest there is, anew.
+SESSION = boto3.Session()
 
 # Trains by writing down the size of its channel.
 GOOD_SCRIPT = """
@@ -126,3 +133,22 @@ def source_tarball(script: str) -> bytes:
         member.size = len(script.encode())
         tar.addfile(member, io.BytesIO(script.encode()))
     return buffer.getvalue()
+
+
+def unchecked_client(emulator: Emulator, **changes: Any) -> Any:
+    """A SageMaker client that sends what it is given, once."""
+    settings = {
+        "region_name": emulator.environment["AWS_DEFAULT_REGION"],
+        "aws_access_key_id": emulator.environment["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": emulator.environment["AWS_SECRET_ACCESS_KEY"],
+        "endpoint_url": emulator.environment["AWS_ENDPOINT_URL_SAGEMAKER"],
+        "config": Config(parameter_validation=False, retries={"total_max_attempts": 1}),
+    }
+    return SESSION.client("sagemaker", **{**settings, **changes})
+
+
+def refusal(call: Callable[[], object]) -> tuple[str, str]:
+    """The code and the message that a call is refused with."""
+    with pytest.raises(ClientError) as caught:
+        call()
+    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]

@@ -1,4 +1,4 @@
-"""Whether the bytes that came are those that S3 took in: by its checksum of each object, or its MD5."""
+"""Whether the bytes that came are those that the store took in, by its checksum of each object or its MD5."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.checksum import MD5, Checksum, Running
-from hybrid_provider.artifacts.reading import checksum_of, is_damaged
+from hybrid_provider.artifacts.reading import checksum_teller, is_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,9 +28,10 @@ _log = logging.getLogger(__name__)
 
 
 def checksums_of(access: Access, objects: Sequence[StoredObject]) -> Mapping[StoredObject, Checksum]:
-    """What S3 says of each object, without those of which it says nothing that can be computed."""
+    """What the store says of each object, without those of which it says nothing that can be computed."""
+    ask = checksum_teller(access)
     with ThreadPoolExecutor(_HEADS_AT_ONCE, thread_name_prefix="head") as pool:
-        found = dict(zip(objects, pool.map(lambda item: checksum_of(access, item), objects), strict=True))
+        found = dict(zip(objects, pool.map(ask, objects), strict=True))
     said = {item: checksum for item, checksum in found.items() if checksum is not None}
     computed = {item: checksum for item, checksum in said.items() if checksum.can_be_computed}
     for item in list(said.keys() - computed.keys())[:1]:
@@ -44,7 +45,7 @@ def checksums_of(access: Access, objects: Sequence[StoredObject]) -> Mapping[Sto
 
 
 def refuse_damaged(access: Access, item: StoredObject, running: Running) -> None:
-    """Raise ArtifactRefused if an object's bytes, which all have come, are not those that S3 took in."""
+    """Raise ArtifactRefused if the bytes of an object, now all here, are not those that the store took in."""
     if is_damaged(access, item, running):
         raise running.refusal(item.location)
 
@@ -75,7 +76,7 @@ class Checks:
         """Whether all that can be known of an object, whose file this is, is known and good.
 
         Raises:
-            ArtifactRefused: Its bytes are not those that S3 took in.
+            ArtifactRefused: Its bytes are not those that the store took in.
         """
         running = self._running.pop(item, None)
         if running is None or running.holds:

@@ -1,4 +1,4 @@
-"""The checksum that S3 keeps of a whole object, computed again over the bytes that came.
+"""The checksum that a store keeps of a whole object, computed again over the bytes that came.
 
 It finds what was damaged on the way or in the store, at a fiftieth of what a SHA-256 costs. That of an upload
 in parts may be one over the parts' own (``COMPOSITE``): it is computed where they are as long as the first.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _WHOLE = "FULL_OBJECT"
 _CRC_BYTES = {"CRC64NVME": 8, "CRC32C": 4, "CRC32": 4}
 MD5 = "MD5"
-"""The ETag of an object that was uploaded in one piece and without KMS."""
+"""In S3 it is the ETag of an object that was uploaded in one piece and without KMS."""
 _HASHES = {"SHA256": "sha256", "SHA1": "sha1", MD5: "md5"}
 # The cheapest first; AWS computes CRC64NVME of what is uploaded without any.
 _ALGORITHMS = (*_CRC_BYTES, "SHA256", "SHA1")
@@ -29,7 +29,7 @@ _ALGORITHMS = (*_CRC_BYTES, "SHA256", "SHA1")
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """What S3 says of an object's bytes.
+    """What the store says of an object's bytes.
 
     Attributes:
         algorithm: As in S3: ``CRC64NVME``, ``CRC32C``, ``CRC32``, ``SHA256`` or ``SHA1``; or :data:`MD5`.
@@ -85,10 +85,10 @@ class Running:
         return self._value == self.expected.value
 
     def refusal(self, location: Location) -> ArtifactRefused:
-        """The error that the bytes are not those that S3 took in."""
+        """The error that the bytes are not those that the store took in."""
         return ArtifactRefused(
-            f"{location}: its bytes have {self.expected.algorithm} {self._value}, and S3 says "
-            f"{self.expected.value}: they were damaged in the store or on the way; sync again, and if "
+            f"{location}: its bytes have {self.expected.algorithm} {self._value}, and the store says "
+            f"{self.expected.value}: they were damaged there or on the way; sync again, and if "
             "that does not help, upload it again"
         )
 

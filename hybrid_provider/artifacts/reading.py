@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from hybrid_provider.artifacts import s3, s3_checksums
 from hybrid_provider.artifacts.bucket import open_bucket
+from hybrid_provider.artifacts.cloud_checksums import CloudChecksums
 from hybrid_provider.artifacts.clouds import CloudAccess, cloud_objects, open_cloud
 from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
 from hybrid_provider.aws import AwsAccess
 from hybrid_provider.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from obstore.store import ObjectStore
 
     from hybrid_provider.artifacts.artifact import Artifact
@@ -59,9 +63,11 @@ def open_store(access: Access, location: Location, policy: TransferPolicy) -> Ob
     return open_bucket(access, location.bucket, policy)
 
 
-def checksum_of(access: Access, item: StoredObject) -> Checksum | None:
-    """The store's own checksum over the whole object, where it has one and tells it."""
-    return None if isinstance(access, CloudAccess) else s3_checksums.checksum_of(access, item)
+def checksum_teller(access: Access) -> Callable[[StoredObject], Checksum | None]:
+    """What gives the store's own checksum over a whole object, where it has one and tells it."""
+    if isinstance(access, CloudAccess):
+        return CloudChecksums(access).of
+    return partial(s3_checksums.checksum_of, access)
 
 
 def is_damaged(access: Access, item: StoredObject, running: Running) -> bool:

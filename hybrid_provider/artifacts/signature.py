@@ -111,8 +111,17 @@ def sign_folder(
 ) -> Path:
     """Sign all files of a folder, as the last step of a training script, and leave ``model.sig`` in it.
 
+    Args:
+        folder: The model's files, and no others.
+        model: Its name; the signature is of no other model.
+        private_key: As :func:`load_private_key` reads it.
+        signed: When; now by default. A sync refuses one that is older than the last it accepted.
+
     Returns:
         The signature's path.
+
+    Raises:
+        ArtifactRefused: A link or a device is among the files.
     """
     files = []
     for path in sorted(folder.rglob("*")):

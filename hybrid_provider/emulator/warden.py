@@ -10,7 +10,9 @@ The emulator runs every program through this one, and holds the write end of its
 - When standard input reaches its end, because the emulator is gone, however it went, every process is
   asked to end (SIGTERM), and killed after the grace. SIGUSR1 does the same: a process that was forked from
   the emulator may hold the input open.
-- When the command ends by itself, what it left behind is killed at once.
+- When the command ends by itself, what it left behind is killed at once. When it ends after a signal was
+  passed on, the rest of its group, which was asked to end too, is waited for: a script may save though its
+  starter died.
 
 It imports the standard library only, and little of it: there is one warden for each command.
 """
@@ -35,6 +37,7 @@ def main(grace_seconds: float, command: list[str]) -> int:
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
     told_to_end: list[int] = []
+    asked: list[int] = []
     wakeup = _wakeup_on_signals()
     signal.signal(signal.SIGUSR1, lambda number, _: told_to_end.append(number))
     # Held back until the child is known; without it, one that comes now would leave the child behind.
@@ -54,13 +57,19 @@ def main(grace_seconds: float, command: list[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"{command[0]}: {error.strerror}\n")
         return _NOT_FOUND
+
+    def pass_on(number: int, _: object) -> None:
+        asked.append(number)
+        _signal_group(child, number)
+
     for number in passed_on:
-        signal.signal(number, lambda got, _: _signal_group(child, got))
+        signal.signal(number, pass_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
 
     status = _wait(child, wakeup, told_to_end)
-    if status is None:
-        status = _end_all(child, signal.SIGTERM, grace_seconds)
+    if status is None or (asked and not _group_ended(child, wakeup, told_to_end)):
+        ended = _end_all(child, signal.SIGTERM, grace_seconds)
+        status = ended if status is None else status
     killed = _end_all(child, signal.SIGKILL, None)
     return next((code for code in (status, killed) if code is not None), 128 + signal.SIGKILL)
 
@@ -81,14 +90,29 @@ def _wait(child: int, wakeup: int, told_to_end: list[int]) -> int | None:
         status = _reap(child)
         if status is not None:
             return status
-        if told_to_end:
+        if told_to_end or not _woken(wakeup):
             return None
-        readable, _, _ = select.select([_STDIN, wakeup], [], [])
-        if wakeup in readable:
-            with contextlib.suppress(BlockingIOError):
-                os.read(wakeup, 4096)
-        if _STDIN in readable and not os.read(_STDIN, 4096):
-            return None
+
+
+def _group_ended(leader: int, wakeup: int, told_to_end: list[int]) -> bool:
+    """Whether the rest of the child's process group ended by itself, before everything is to end."""
+    while True:
+        _reap(leader)
+        try:
+            os.killpg(leader, 0)
+        except ProcessLookupError:
+            return True
+        if told_to_end or not _woken(wakeup):
+            return False
+
+
+def _woken(wakeup: int) -> bool:
+    """Wait for a signal; False where standard input reached its end."""
+    readable, _, _ = select.select([_STDIN, wakeup], [], [])
+    if wakeup in readable:
+        with contextlib.suppress(BlockingIOError):
+            os.read(wakeup, 4096)
+    return _STDIN not in readable or bool(os.read(_STDIN, 4096))
 
 
 def _reap(child: int) -> int | None:

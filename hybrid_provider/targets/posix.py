@@ -59,6 +59,8 @@ _GRACE: Final = timedelta(seconds=5)
 _REHASH_LIMIT: Final = timedelta(hours=2)
 _AGAIN: Final = timedelta(seconds=1)
 _NAPS_PER_SECOND: Final = 10
+# For the answer of a preflight that nobody wants any more.
+_LAST_WORD: Final = timedelta(seconds=5)
 # The phases of an activation that no other follows; in the second set the target is where it was before.
 _ENDS: Final = frozenset({"committed", "reverted", "refused", "stuck", "died", "none"})
 _UNCHANGED: Final = frozenset({"reverted", "refused", "none"})
@@ -105,6 +107,17 @@ class PosixTarget:
             TargetNotReady: What is missing, all of it in one message.
             TargetLocked: Another rollout works on this target.
         """
+        asked = asyncio.create_task(self._reserved(order))
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            # The lease may be ours by now: only who has the answer can give it back.
+            await asyncio.wait([asked], timeout=_LAST_WORD.total_seconds())
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+            raise
+
+    async def _reserved(self, order: Order) -> Readiness:
         self._found, self._nonce = None, secrets.token_hex(8)
         variables = {
             **self._names(order),

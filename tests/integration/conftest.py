@@ -11,6 +11,7 @@ from hybrid_provider.emulator import Emulator
 from hybrid_provider.targets.ssh import SshTarget
 from hybrid_provider.targets.target import Placement
 from tests.botocore_models import read_once
+from tests.integration.cloud_servers import azure, google  # noqa: F401 - fixtures
 from tests.integration.engines import Dockerd, dockerd
 from tests.integration.s3bucket import Bucket
 from tests.integration.sshhosts import sshd

@@ -1,59 +1,72 @@
-"""A worker that deploys in a process of its own, to be killed: prints each transition as it happens."""
+"""A worker that deploys in a process of its own, to be killed (-9) as it enters a state."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-import pickle
-import sys
-from pathlib import Path
+import multiprocessing
+from typing import TYPE_CHECKING
 
-from hybrid_provider.artifacts.manifest import Manifest
-from hybrid_provider.artifacts.release import Release
+import asyncssh  # noqa: F401 - what a worker needs is there before it is forked
+import httpx  # noqa: F401 - likewise
+
 from hybrid_provider.rollout.engine import Rollout
 from hybrid_provider.rollout.policy import RolloutPolicy
 from hybrid_provider.rollout.probe import HttpProbe
-from hybrid_provider.targets.ssh import SshAddress, SshTarget
 from hybrid_provider.targets.target import Placement
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from multiprocessing.connection import Connection
 
-def main() -> None:
-    order = json.loads(sys.argv[1])
-    release = Release(
-        model=order.get("model", "digits"),
-        release_id=order["release_id"],
-        manifest=Manifest.parse(order["manifest"]),
-        path=Path(order["path"]),
-        artifact=None,
-    )
-    targets = [
-        SshTarget(
-            name=host["name"],
-            address=SshAddress(
-                host="127.0.0.1",
-                port=host["port"],
-                user="root",
-                host_keys=(host["host_key"],),
-                key_file=Path(host["key_file"]),
-            ),
-            placement=Placement(**host["placement"]),
-        ).open(Placement())
-        for host in order.get("hosts", [])
-    ]
-    # From the test that started us.
-    specs = pickle.loads(base64.b64decode(order["specs"])) if "specs" in order else []  # noqa: S301
-    targets += [spec.open(Placement()) for spec in specs]
+    from hybrid_provider.artifacts.release import Release
+    from hybrid_provider.targets.target import TargetSpec
+
+SECONDS = 120
+
+
+def killed_at(
+    entry: str, release: Release, specs: Sequence[TargetSpec], rollout_id: str, policy: Mapping[str, object]
+) -> None:
+    """Deploy, and kill the worker as ``who: state`` is entered.
+
+    Raises:
+        AssertionError: It never was.
+    """
+    # Forked from a process that has imported all: as many workers as there are states are not started for long.
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload([__name__])
+    told, tells = forks.Pipe(duplex=False)
+    worker = forks.Process(target=_deploy, args=(release, tuple(specs), rollout_id, dict(policy), tells))
+    worker.start()
+    tells.close()
+    seen = []
+    try:
+        while told.poll(SECONDS):
+            seen.append(told.recv())
+            if seen[-1] == entry:
+                return
+    except EOFError:
+        pass
+    finally:
+        worker.kill()
+        worker.join()
+        told.close()
+    raise AssertionError(f"the worker never came to {entry}, only to {seen}")
+
+
+def _deploy(
+    release: Release,
+    specs: Sequence[TargetSpec],
+    rollout_id: str,
+    policy: dict[str, object],
+    tells: Connection,
+) -> None:
     rollout = Rollout(
         release,
-        targets,
+        [spec.open(Placement()) for spec in specs],
         HttpProbe(),
-        RolloutPolicy.of(order["policy"]),
-        rollout_id=order["rollout"],
-        journal=lambda entry: print(entry, flush=True),
+        RolloutPolicy.of(policy),
+        rollout_id=rollout_id,
+        journal=lambda entry: tells.send(f"{entry.target or 'rollout'}: {entry.state}"),
     )
     asyncio.run(rollout.run())
-
-
-if __name__ == "__main__":
-    main()

@@ -32,6 +32,8 @@ class FaultProxy(ThreadingHTTPServer):
         self.faults = deque(faults)
         self.requests = 0
         self.crawl_seconds = 0.1
+        # S3's signature is over the host that was asked; fake-gcs-server wants its own.
+        self.hides = False
         self.ending = threading.Event()
 
     def handle_error(self, *_: object) -> None:
@@ -67,7 +69,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, fault: str | None) -> None:
         connection = http.client.HTTPConnection(self.server.upstream, timeout=20)
-        headers = dict(self.headers.items())
+        hidden = {"host"} if self.server.hides else set()
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in hidden}
         connection.request(self.command, self.path, headers=headers)
         answer = connection.getresponse()
         body = answer.read()

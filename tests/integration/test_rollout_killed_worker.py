@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
-import sys
 from contextlib import ExitStack
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from hybrid_provider.rollout.states import RolloutState, TargetState
 from hybrid_provider.targets.target import Placement
+from tests.integration.deploying_worker import killed_at
 from tests.integration.posixtargets import order_of
 from tests.integration.sshhosts import sshd
-from tests.integration.test_rollout import FAST, deploy
+from tests.integration.test_rollout import FAST, deploy, rollout
 from tests.releases import make_release
 
-ROOT = Path(__file__).parents[2]
+AT_ONCE = {"min_healthy_time": 0, "bake_time": 0}
 
 
 @pytest.fixture
@@ -54,32 +56,12 @@ def second(tmp_path):
     return make_release(tmp_path / "store", {"model.onnx": b"two" * 1000}, minute=1)
 
 
-def killed_at(state, release, hosts, rollout_id, **policy):
+def killed(entry, release, hosts, rollout_id, **policy):
     """Deploy in a process of its own, and kill it as ``who: state`` is entered."""
-    order = {
-        "release_id": release.release_id,
-        "manifest": release.manifest.text(),
-        "path": str(release.path),
-        "rollout": rollout_id,
-        "policy": {**FAST, **policy},
-        "hosts": [
-            {
-                "name": host.name,
-                "port": host.port,
-                "host_key": host.host_key,
-                "key_file": str(host.key_file),
-                "placement": asdict(host.placement) | {"drain_command": "sleep 0.2"},
-            }
-            for host in hosts
-        ],
-    }
-    command = [sys.executable, "-m", "tests.integration.deploying_worker", json.dumps(order)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as worker:
-        for line in worker.stdout:
-            if f"  {state}" in line:
-                worker.kill()
-                return
-    raise AssertionError(f"the worker never came to {state}")
+    specs = [
+        replace(host.target, placement=replace(host.placement, drain_command="sleep 0.2")) for host in hosts
+    ]
+    killed_at(entry, release, specs, rollout_id, {**FAST, **policy})
 
 
 def wait_for_the_activation(host):
@@ -87,38 +69,43 @@ def wait_for_the_activation(host):
     subprocess.run(["flock", host.model, "true"], check=True)
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
-        "edge-1: PREFLIGHT",
-        "edge-2: STAGING",
-        "edge-1: VERIFIED",
-        "rollout: CANARY",
-        "edge-0: DRAINING",
-        "edge-0: ACTIVATING",
-        "edge-2: SOAKING",
-        "rollout: BAKING",
-        "rollout: WAVE",
-        "edge-1: PROBING",
-        "edge-2: SUCCEEDED",
-    ],
+# What a deploy enters, as of one canary and two hosts that are switched at once after it.
+TRANSITIONS = (
+    *("rollout: PREFLIGHT", "edge-1: PREFLIGHT", "edge-1: READY"),
+    *("rollout: STAGING", "edge-2: STAGING", "edge-1: VERIFIED"),
+    *("rollout: CANARY", "edge-0: DRAINING", "edge-0: ACTIVATING", "edge-0: PROBING", "edge-0: SOAKING"),
+    *("edge-0: SUCCEEDED", "rollout: BAKING"),
+    *("rollout: WAVE", "edge-1: DRAINING", "edge-2: ACTIVATING", "edge-1: PROBING", "edge-2: SOAKING"),
+    *("edge-2: SUCCEEDED", "rollout: SUCCEEDED"),
 )
-async def test_the_retry_of_a_killed_deploy_continues_and_leaves_nothing_behind(hosts, first, second, state):
-    """Two hosts of the second wave are under way at once when their worker dies."""
-    apace = {"max_unavailable": "100%", "waves": [1, "100%"]}
-    await deploy(first, hosts, "r-1", waves=["100%"], max_unavailable="100%")
-    # Far from its own deadline: what the dead worker began is undone because the retry asks for it.
-    killed_at(
-        state,
-        second,
-        hosts,
-        "r-2",
-        healthy_deadline=200,
-        progress_deadline=300,
-        min_healthy_time=0.3,
-        **apace,
-    )
-    result = await deploy(second, hosts, "r-2", **apace)
+# What it enters where a host of the wave does not answer.
+UNDONE = {
+    "edge-1: REVERTING": {},
+    "edge-1: REVERTED": {},
+    "rollout: PAUSED": {},
+    "rollout: ROLLING_BACK": {"on_breach": "rollback"},
+    "rollout: ROLLED_BACK": {"on_breach": "rollback"},
+}
+# Of a target that is left alone, or that is lost (test_rollout_dying_hosts); and ends that somebody outside asks for,
+# or in which nothing was switched.
+NOT_A_DEPLOYS = {
+    *("PENDING", "PINNED", "SKIPPED", "UNREACHABLE", "FAILED_NO_CHANGE", "REVERT_FAILED"),
+    *("FAILED", "ABORTED", "SUPERSEDED", "ROLLBACK_PAUSED"),
+}
+APACE = {"max_unavailable": "100%", "waves": [1, "100%"]}
+# Far from its own deadline: what the dead worker began is undone because the retry asks for it.
+PATIENT = {"healthy_deadline": 200, "progress_deadline": 300, "min_healthy_time": 0.3}
+
+
+def test_a_worker_is_killed_at_every_state_that_a_deploy_enters():
+    entered = {*TRANSITIONS, *UNDONE, "edge-0: ALREADY_CURRENT", "edge-1: LOCKED"}
+    states = {entry.partition(": ")[2] for entry in entered}
+    assert states == {*map(str, RolloutState), *map(str, TargetState)} - NOT_A_DEPLOYS
+
+
+async def retried(hosts, first, second):
+    """The retry ends well, and leaves nothing behind."""
+    result = await rollout(second, hosts, "r-2", age=timedelta(minutes=1), **APACE).run()
     assert str(result.state) == "SUCCEEDED", result.reasons()
     for host in hosts:
         assert host.current == second.release_id
@@ -127,9 +114,52 @@ async def test_the_retry_of_a_killed_deploy_continues_and_leaves_nothing_behind(
         assert json.loads((host.model / "state.json").read_text())["previous"] == first.release_id
 
 
+async def begun(hosts, first):
+    result = await deploy(first, hosts, "r-1", waves=["100%"], max_unavailable="100%", **AT_ONCE)
+    assert str(result.state) == "SUCCEEDED", result.reasons()
+
+
+@pytest.mark.parametrize("entry", TRANSITIONS)
+async def test_the_retry_of_a_killed_deploy_continues_and_leaves_nothing_behind(hosts, first, second, entry):
+    await begun(hosts, first)
+    killed(entry, second, hosts, "r-2", **PATIENT, **APACE)
+    await retried(hosts, first, second)
+
+
+@pytest.mark.parametrize("entry", UNDONE)
+async def test_so_does_that_of_one_that_was_going_back(hosts, first, second, entry):
+    """A host of the wave does not answer, until the worker is dead."""
+    await begun(hosts, first)
+    service = hosts[1].processes[0]
+    service.send_signal(signal.SIGSTOP)
+    try:
+        hasty = {"healthy_deadline": 2, "probe_timeout": 0.5, "min_healthy_time": 0.1}
+        killed(entry, second, hosts, "r-2", **hasty, **APACE, **UNDONE[entry])
+    finally:
+        service.send_signal(signal.SIGCONT)
+    await retried(hosts, first, second)
+
+
+async def test_so_does_that_of_one_that_had_found_a_host_done(hosts, first, second):
+    await begun(hosts, first)
+    killed("rollout: WAVE", second, hosts, "r-2", **PATIENT, **APACE)
+    killed("edge-0: ALREADY_CURRENT", second, hosts, "r-2", **PATIENT, **APACE)
+    await retried(hosts, first, second)
+
+
+async def test_so_does_that_of_one_that_had_waited_for_another(hosts, first, second):
+    await begun(hosts, first)
+    other, order = hosts[1].target.open(Placement()), order_of(second, "r-other")
+    await other.preflight(order)
+    killed("edge-1: LOCKED", second, hosts, "r-2", **PATIENT, **APACE)
+    await other.finish(order)
+    await other.close()
+    await retried(hosts, first, second)
+
+
 async def test_without_a_retry_the_host_goes_back_by_itself_at_its_deadline(host, first, second):
     await deploy(first, [host], "r-1")
-    killed_at("edge-0: PROBING", second, [host], "r-2", healthy_deadline=6, min_healthy_time=3)
+    killed("edge-0: PROBING", second, [host], "r-2", healthy_deadline=4, min_healthy_time=1)
     wait_for_the_activation(host)
     assert host.current == first.release_id
     assert json.loads((host.model / "state.json").read_text())["release_id"] == first.release_id
@@ -137,15 +167,7 @@ async def test_without_a_retry_the_host_goes_back_by_itself_at_its_deadline(host
 
 async def test_another_deploy_waits_for_its_turn(host, first, second):
     await deploy(first, [host], "r-1")
-    killed_at(
-        "edge-0: SOAKING",
-        second,
-        [host],
-        "r-2",
-        healthy_deadline=200,
-        progress_deadline=300,
-        min_healthy_time=1,
-    )
+    killed("edge-0: SOAKING", second, [host], "r-2", **PATIENT)
     result = await deploy(second, [host], "r-3", lock_wait=1, lock_poll=0.2)
     assert [str(target.state) for target in result.targets] == ["LOCKED"]
     assert "rollout r-2" in result.targets[0].error

@@ -145,7 +145,7 @@ def test_a_flipped_bit_is_caught_by_the_checksum_of_the_store(bucket: Bucket, st
     artifact = describe(bucket.access, bucket.uri(name), KEEPING)
     with (
         faulty(bucket.endpoint, *looks, "none", "flip") as proxy,
-        pytest.raises(ArtifactRefused, match=f"have {algorithm} .* S3 says"),
+        pytest.raises(ArtifactRefused, match=f"have {algorithm} .* the store says"),
     ):
         sync(bucket.elsewhere(proxy.url), artifact, "digits", store, transfer=KEEPING)
     assert store.releases("digits") == ()
@@ -185,7 +185,7 @@ def test_a_flipped_bit_is_caught_by_the_checksum_over_the_parts_of_an_upload(
     )
     with (
         faulty(bucket.endpoint, "none", "flip") as proxy,
-        pytest.raises(ArtifactRefused, match=f"have {algorithm} .* S3 says"),
+        pytest.raises(ArtifactRefused, match=f"have {algorithm} .* the store says"),
     ):
         sync(bucket.elsewhere(proxy.url), artifact, "digits", store, transfer=LARGE_PARTS)
     release = sync(bucket.access, artifact, "digits", store, transfer=LARGE_PARTS).release
@@ -205,7 +205,7 @@ def test_a_flipped_bit_of_a_small_object_is_caught_by_its_etag(bucket: Bucket, s
     artifact = describe(bucket.access, bucket.uri("etag/"), KEEPING)
     with (
         faulty(bucket.endpoint, "none", "flip") as proxy,
-        pytest.raises(ArtifactRefused, match=r"small\.txt.*S3 says"),
+        pytest.raises(ArtifactRefused, match=r"small\.txt.*the store says"),
     ):
         sync(bucket.elsewhere(proxy.url), artifact, "digits", store, transfer=KEEPING)
 

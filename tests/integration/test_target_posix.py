@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -26,7 +28,7 @@ from hybrid_provider.targets.shell import shell_text
 from hybrid_provider.targets.ssh import SshTarget
 from hybrid_provider.targets.target import Inspection, Placement
 from tests.integration.posixtargets import deployed, order_of, small_disk
-from tests.integration.sshhosts import dropbear
+from tests.integration.sshhosts import dropbear, leftovers
 from tests.releases import make_release
 from tests.servers import require_program
 
@@ -159,6 +161,36 @@ async def test_two_rollouts_do_not_share_a_target(target, release):
     await other.finish(order_of(release, "r-2"))
     await one.close()
     await other.close()
+
+
+def wait_for(file):
+    while not file.exists():
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("last_word", [5, 0.05])
+async def test_a_preflight_that_is_cut_short_leaves_no_lease(
+    target, release, tmp_path, monkeypatch, last_word
+):
+    """The host gives its lease, and nobody waits for the answer any more; nor, the second time, for its last word."""
+    monkeypatch.setattr("hybrid_provider.targets.posix._LAST_WORD", timedelta(seconds=last_word))
+    opened, order = target.open(Placement()), order_of(release)
+    shell, run = opened._shell, opened._shell.run
+    folder = tmp_path / "models/digits"
+
+    async def slowly(script, stdin=None, limit=None):
+        return await run(script.replace('say "epoch', 'sleep 0.5; say "epoch'), stdin, limit)
+
+    shell.run = slowly
+    asked = asyncio.create_task(opened.preflight(order))
+    await asyncio.to_thread(wait_for, folder / ".lease")
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    await opened.finish(order)
+    await opened.close()
+    # The script holds the lock until it ends.
+    await asyncio.to_thread(subprocess.run, ["flock", folder, "true"], check=False)
+    assert leftovers(folder) == []
 
 
 async def test_a_target_says_what_it_has_and_what_was_changed_there(target, tmp_path):

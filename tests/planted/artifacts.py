@@ -8,6 +8,7 @@ ARCHIVE = ("tests/unit/test_archive.py",)
 FAULTS = ("tests/integration/test_sync_faults.py",)
 PREFIX = ("tests/integration/test_sync_prefix.py",)
 RESUME = ("tests/integration/test_sync_resume.py",)
+CLOUDS = ("tests/integration/test_cloud_checksums.py",)
 SYNC = ("tests/integration/test_sync.py",)
 BUGS = (
     Bug(
@@ -112,6 +113,20 @@ BUGS = (
         "return all(pool.map(is_as_long, range(1, checksum.parts)))",
         "return True",
         RESUME,
+    ),
+    Bug(
+        "a cloud is not asked for its checksum",
+        "artifacts/cloud_checksums.py",
+        "if self._refused or self._access.cloud not in _CANNOT_ASK:",
+        "if True:",
+        CLOUDS,
+    ),
+    Bug(
+        "a signature is asked for by the escaped name",
+        "artifacts/cloud_checksums.py",
+        'if "account_key" in config:',
+        "if False:",
+        CLOUDS,
     ),
     Bug("a full disk is not explained", "artifacts/folder.py", "    errno.ENOSPC:", "    9999:", FAULTS),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
@@ -40,6 +41,50 @@ def test_every_operator_is_in_the_reference_and_every_example_dag_on_its_page():
     assert [
         path.name for path in (ROOT / "dags").glob("*.py") if f"source dags/{path.name} " not in examples
     ] == []
+
+
+def test_what_the_pages_and_the_examples_import_is_in_the_reference():
+    reference = {line for page in PAGES for line in (ROOT / page).read_text().splitlines()}
+    examples = [path.read_text() for path in (ROOT / "dags").glob("*.py")]
+    imported = {
+        f"{node.module}.{name.name}"
+        for code in [*examples, *(block.code for _, block in BLOCKS if block.language == "python")]
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("hybrid_provider")
+        for name in node.names
+    }
+
+    assert {name for name in imported if f"::: {name}" not in reference} == set()
+
+
+def test_every_metric_is_in_the_table_of_metrics_and_no_other():
+    listed = re.findall(
+        r"^\| `(hybrid\.[\w.]+)` \|", (ROOT / "docs/fleet.md").read_text(), flags=re.MULTILINE
+    )
+    sources = [path.read_text() for path in (ROOT / "hybrid_provider").rglob("*.py")]
+    counted = {
+        found for text in sources for found in re.findall(r'"(hybrid\.(?:rollout|target|train)\.\w+)"', text)
+    }
+
+    assert set(listed) == counted
+
+
+def test_every_extra_of_a_connection_that_is_read_is_in_the_reference():
+    page = (ROOT / "docs/reference/configuration.md").read_text()
+    hooks = [(ROOT / f"hybrid_provider/hooks/{name}.py").read_text() for name in ("ssh", "docker_engine")]
+    by_name = r'extra(?:\.get\(|\[)"(\w+)"|(?:_seconds|_duration)\(conn_id, extra, "(\w+)"'
+    read = {name for text in hooks for found in re.findall(by_name, text) for name in found if name}
+
+    assert {name for name in read if f"`{name}`" not in page} == set()
+
+
+def test_the_programs_that_a_host_needs_are_those_that_preflight_looks_for():
+    (listed,) = re.findall(
+        r"^`sh (cat [\w ]+)`", (ROOT / "docs/ssh-hosts.md").read_text(), flags=re.MULTILINE
+    )
+    preflight = (ROOT / "hybrid_provider/targets/scripts/preflight.sh").read_text()
+
+    assert f"tools='{listed}'" in preflight
 
 
 def test_every_test_that_the_comparison_calls_as_a_witness_is_there():

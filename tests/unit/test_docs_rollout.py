@@ -8,6 +8,7 @@ from pathlib import Path
 from hybrid_provider.hooks.fleet import fleet_of
 from hybrid_provider.rollout.golden import read_cases
 from hybrid_provider.rollout.probe_settings import probe_of
+from hybrid_provider.rollout.states import FAILURES, TargetState
 
 TEXT = (Path(__file__).parents[2] / "docs/rollout.md").read_text()
 
@@ -25,6 +26,14 @@ def test_every_example_makes_what_it_says():
     assert len(probe_of(names["deploy"].probe).probes) == 2
     assert names["audit"].outlets == names["back"].outlets == names["deploy"].outlets
     assert names["canary"].outlets == []
+
+
+def test_every_state_is_explained_and_what_counts_as_a_failure_is_named():
+    rows = re.findall(r"^\| (`[A-Z_`, ]+`) \|", TEXT, flags=re.MULTILINE)
+    (failures,) = re.findall(r"^(.*) count against `max_failures`", TEXT, flags=re.MULTILINE)
+
+    assert {state for row in rows for state in re.findall(r"[A-Z_]+", row)} == set(TargetState)
+    assert set(re.findall(r"[A-Z_]+", failures)) == FAILURES
 
 
 def test_the_golden_file_is_one():

@@ -72,6 +72,15 @@ def test_sigterm_reaches_the_command_and_lets_it_end_in_its_own_way(tmp_path: Pa
         assert program.wait(20) == 5
 
 
+def test_a_script_may_save_after_sigterm_though_its_starter_dies_of_it(tmp_path: Path) -> None:
+    script = "trap 'sleep 0.3; echo saved > model; exit' TERM; echo $$ > me.pid; while :; do sleep 0.01; done"
+    with sh(f'sh -c "{script.replace("$", chr(92) + "$")}" & exec sleep 600', tmp_path) as program:
+        pid_in(tmp_path / "me.pid")
+        program.terminate()
+        assert program.wait(20) == 128 + signal.SIGTERM
+    assert (tmp_path / "model").read_text() == "saved\n"
+
+
 def test_the_end_kills_what_ignores_it(tmp_path: Path) -> None:
     stubborn = "trap '' TERM; echo $$ > me.pid; while :; do sleep 0.01; done"
     with sh(stubborn, tmp_path, grace_seconds=0.05):

@@ -27,6 +27,12 @@ def test_tasks_and_the_lines_of_this_provider_are_kept_in_order():
     ]
 
 
+def test_a_line_with_a_word_in_brackets_is_not_taken_for_another_s():
+    said = "edge_01: PROBING - HTTP 503: '[ONNXRuntimeError] : 1 : FAIL'"
+
+    assert list(events([line(said)])) == [Says("info", said)]
+
+
 def test_a_line_that_goes_on_below_belongs_to_who_began_it():
     log = [line("Rollout SUCCEEDED"), "host     state\n", line("Pushing xcom", "task"), "not ours\n"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -115,6 +116,14 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # A thousand waiting clients may connect at once; the default of 5 makes them try again a second later.
     request_queue_size = 1024
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - the base class's
+        """One line for a client that is gone, as one that was killed is; anything else is told in full."""
+        error = sys.exception()
+        if isinstance(error, ConnectionError | TimeoutError):
+            _log.info("a client hung up before its reply: %s", error)
+        else:
+            _log.error("a connection failed", exc_info=error)
 
 
 class _Handler(BaseHTTPRequestHandler):

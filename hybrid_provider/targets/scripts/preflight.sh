@@ -48,9 +48,11 @@ heal
 epoch=$((held + 1)) overtaken=$held_by
 [ "$epoch" -gt "$now" ] || epoch=$now
 take_lease "$rollout" "$epoch" $((now + ttl)) || { fault "cannot write into $PWD; is the disk full?"; exit 0; }
+# Whoever is not there any more to hear of the lease cannot give it back.
+trap 'rm -f .lease; exit 1' PIPE
 state
 current=$(live)
-say "epoch $epoch"
+say "epoch $epoch" || { rm -f .lease; exit 1; }
 say "overtaken $overtaken"
 say "current $current"
 say "pinned $(pinned)"

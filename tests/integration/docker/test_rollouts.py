@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-import pickle
-import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import httpx
 import pytest
@@ -20,13 +14,13 @@ from hybrid_provider.rollout.probe import HttpProbe
 from hybrid_provider.targets.docker import DockerTarget, Serving, Strategy
 from hybrid_provider.targets.target import Placement
 from tests.images import ROUTER, SERVER
+from tests.integration.deploying_worker import killed_at
 from tests.integration.docker.load import load
 from tests.integration.docker.targets import deploy, opened, order_of
 from tests.integration.test_rollout import FAST
 from tests.releases import make_release
 from tests.servers import free_port
 
-ROOT = Path(__file__).parents[3]
 POLICY = {**FAST, "bake_time": 0.2, "min_healthy_time": 0.1, "drain": 5}
 DRAIN = timedelta(seconds=10)
 
@@ -108,30 +102,11 @@ async def test_a_bad_release_gives_way_to_the_one_before(target, releases, tmp_p
     assert (str(again.state), str(again.targets[0].state)) == ("SUCCEEDED", "ALREADY_CURRENT")
 
 
-def killed_at(state, release, target, rollout_id, **settings):
+def killed(state, release, target, rollout_id, **settings):
     """Deploy in a process of its own, and kill it as it enters ``state``."""
-    order = {
-        "model": release.model,
-        "release_id": release.release_id,
-        "manifest": release.manifest.text(),
-        "path": str(release.path),
-        "rollout": rollout_id,
-        "policy": {
-            **POLICY,
-            "healthy_deadline": 200,
-            "progress_deadline": 300,
-            "min_healthy_time": 1,
-            **settings,
-        },
-        "specs": base64.b64encode(pickle.dumps([target])).decode(),
-    }
-    command = [sys.executable, "-m", "tests.integration.deploying_worker", json.dumps(order)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as worker:
-        for line in worker.stdout:
-            if f"{target.name}: {state}" in line:
-                worker.kill()
-                return
-    raise AssertionError(f"the worker never came to {state}")
+    patient = {"healthy_deadline": 200, "progress_deadline": 300, "min_healthy_time": 1}
+    policy = {**POLICY, **patient, **settings}
+    killed_at(f"{target.name}: {state}", release, [target], rollout_id, policy)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +121,7 @@ async def test_the_retry_of_a_killed_deploy_continues_and_leaves_nothing_behind(
     target, releases, model, docker, state
 ):
     await deploy(target, releases[0])
-    killed_at(state, releases[1], target, "r-2")
+    killed(state, releases[1], target, "r-2")
     result = await roll_out(target, releases[1], "r-2")
     assert str(result.state) == "SUCCEEDED", result.reasons()
     assert served(target) == releases[1].release_id
@@ -167,7 +142,7 @@ async def test_a_dead_worker_s_release_gives_way_at_its_deadline_though_no_retry
     target, releases, model
 ):
     await deploy(target, releases[0])
-    killed_at("PROBING", releases[1], target, "r-2", healthy_deadline=4)
+    killed("PROBING", releases[1], target, "r-2", healthy_deadline=4)
     async with opened(target) as each, asyncio.timeout(60):
         while True:
             found = await each.inspect(model)
