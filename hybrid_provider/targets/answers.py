@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from hybrid_provider.artifacts.manifest import Manifest
@@ -36,6 +37,7 @@ class Preflight:
         readiness: What the rollout is told.
         free_bytes: On the disk of the base folder; None where a fault hides it.
         free_files: How many more that disk can hold; None where it knows no limit.
+        false_sum: Whether its sha256sum, on which every proof rests, errs about what it has not seen before.
         left_bytes: What a stream of this release brought before it was cut; None where none was.
         manifests: What may be linked from, the live release first.
     """
@@ -46,6 +48,7 @@ class Preflight:
     readiness: Readiness
     free_bytes: int | None
     free_files: int | None
+    false_sum: bool
     left_bytes: int | None
     manifests: Mapping[str, Manifest]
 
@@ -99,6 +102,7 @@ def read_preflight(answer: str, digest: str, nonce: str = "") -> Preflight:
     answers = _read(head)
     words = {key: values[-1] for key, values in answers.items()}
     committed, _, live_seconds = words.get("committed", "").partition(" ")
+    wanted = sha256(f"{nonce}\n".encode()).hexdigest()
     free_blocks, block_bytes, inodes, free_inodes = map(int, words.get("free", "0 0 0 0").split())
     known = "free" in words or not answers.get("fault")
     return Preflight(
@@ -118,6 +122,7 @@ def read_preflight(answer: str, digest: str, nonce: str = "") -> Preflight:
         ),
         free_bytes=free_blocks * block_bytes if known else None,
         free_files=free_inodes if inodes else None,
+        false_sum=words.get("sum", wanted).split(" ")[0] != wanted,
         left_bytes=int(words["left"]) if "left" in words else None,
         manifests=_manifests(manifests),
     )

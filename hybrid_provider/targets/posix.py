@@ -133,6 +133,8 @@ class PosixTarget:
             raise TargetLocked(self.name, locked_reason(found.locked))
         self._found = found if not found.faults else None
         faults = [*found.faults]
+        if found.false_sum:
+            faults.append("its sha256sum gives a wrong sum, so nothing can be proved; install it anew")
         if order.release is not None and not found.readiness.present:
             faults += disk_faults(order, parts_of(order.release.manifest, found.manifests), found)
         if faults:

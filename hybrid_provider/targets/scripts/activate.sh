@@ -88,6 +88,7 @@ case $asked in
         [ -n "$probe" ] || undo "no commit came within $deadline s"
         in_time probe "$deadline" "$probe" || undo "no commit came within $deadline s, and $why" ;;
 esac
+[ "$(live)" = "$release" ] || undo "somebody set the link current to something else while the release was proved"
 record || undo "state.json could not be written"
 flush
 rm -f .activation/pending

@@ -8,6 +8,9 @@ done
 [ -d "$base/$model" ] || out=$(mkdir -p -- "$base/$model" 2>&1) || fault "cannot make the folder $base/$model: ${out##*: }"
 if cd -- "$base/$model" 2>/dev/null; then
     [ -O . ] || fault "the folder $PWD belongs to user id $(stat -c %u .), and we log in as ${LOGNAME:-another}; give it to us with chown"
+    owner=$(stat -c %u ..)
+    [ -O .. ] || [ "$owner" = 0 ] ||
+        fault "the folder $(cd .. && pwd) belongs to user id $owner, who could put another in the place of ours; give it to us or to root with chown"
     # Whoever may write here could lead us anywhere by links.
     for folder in . ..; do
         case $(stat -c %A "$folder") in
@@ -54,6 +57,7 @@ state
 current=$(live)
 say "epoch $epoch" || { rm -f .lease; exit 1; }
 say "overtaken $overtaken"
+say "sum $(say "$nonce" | sha256sum)"
 say "current $current"
 say "pinned $(pinned)"
 [ -n "$current" ] && [ "$current" = "$proven" ] && say "committed $proven_digest $((now - since))"
