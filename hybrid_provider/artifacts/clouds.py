@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
     from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 
+_NO_GOOGLE = (
+    "outside Google's cloud, give credentials in the google_cloud_platform connection, or in "
+    "GOOGLE_APPLICATION_CREDENTIALS"
+)
 _FOUND_AT = {"gs": "gs", "az": "az", "abfs": "az", "file": "file"}
 
 
@@ -148,4 +152,8 @@ def cloud_errors_explained(location: Location) -> Iterator[None]:
         ) from error
     except BaseError as error:
         first_line = str(error).partition("\n")[0].strip()
-        raise ArtifactUnavailable(f"{location}: {first_line}; the same call may work later") from error
+        # Google's credentials are last looked for at a server that only its own machines have.
+        remedy = f"; {_NO_GOOGLE}" if "computeMetadata" in first_line else ""
+        raise ArtifactUnavailable(
+            f"{location}: {first_line}{remedy}; the same call may work later"
+        ) from error

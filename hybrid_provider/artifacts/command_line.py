@@ -18,7 +18,7 @@ from hybrid_provider.artifacts.importing import import_release
 from hybrid_provider.artifacts.policy import ArtifactPolicy
 from hybrid_provider.artifacts.progress import in_units
 from hybrid_provider.artifacts.release import created_of
-from hybrid_provider.artifacts.retention import KEEP_RELEASES, in_use, pin, pins, prune, unpin
+from hybrid_provider.artifacts.retention import KEEP_RELEASES, check_keep, in_use, pin, pins, prune, unpin
 from hybrid_provider.artifacts.signature import fingerprint, load_private_key, sign, sign_folder
 from hybrid_provider.artifacts.store import LATEST, ReleaseStore
 from hybrid_provider.artifacts.sync import sync
@@ -221,6 +221,8 @@ def _aws_access(asked: argparse.Namespace) -> AwsAccess:
 
 def _sync(asked: argparse.Namespace) -> Outcome:
     store = _store(asked)
+    if asked.keep_releases is not None:
+        check_keep(asked.keep_releases)  # before hours of transfer rather than after them
     with closing(progress_shown(silent=asked.json)) as progress:
         result = sync(
             _access(asked),

@@ -155,6 +155,11 @@ def test_a_release_whose_folder_was_removed_is_mended_by_the_next_sync(run, mode
     assert run("verify") == (0, {release["release_id"]: []})
 
 
+def test_a_number_of_releases_that_cannot_be_kept_is_told_before_the_transfer(run, model):
+    assert run("sync", f"file://{model}/", "--keep-releases", "0")[0] == 2
+    assert run("list")[1] == []
+
+
 def test_nothing_to_verify_is_a_failure(run):
     """A name that is spelled wrong must not look like a model that was found good."""
     code, failure = run("verify", model="letters")

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
+from obstore.exceptions import GenericError
 
-from hybrid_provider.artifacts.clouds import CloudAccess
+from hybrid_provider.artifacts.clouds import CloudAccess, cloud_errors_explained
+from hybrid_provider.artifacts.objects import Location
 from hybrid_provider.artifacts.reading import describe
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
@@ -258,3 +260,12 @@ def test_a_link_among_this_machines_files_is_not_followed(files: Cloud, store, t
     assert files_of(sync(files.access, files.uri("share/"), "digits", store).release.path) == {
         "model.bin": b"model"
     }
+
+
+def test_without_googles_credentials_it_is_said_where_they_are_looked_for():
+    location = Location.parse("gs://models/model.bin")
+    with (
+        pytest.raises(ArtifactUnavailable, match="GOOGLE_APPLICATION_CREDENTIALS"),
+        cloud_errors_explained(location),
+    ):
+        raise GenericError("Error performing GET http://169.254.169.254/computeMetadata/v1/instance/token")

@@ -88,7 +88,7 @@ def explained(operation: str, what: str, error: ClientError) -> HybridError | Na
     """The error of ours that says what AWS said."""
     code, message = code_of(error), message_of(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    said = f"{what}: {operation} answered {code}: {message}"
+    said = f"{what}: {operation} answered {code}: {message.removesuffix('.')}"
     if code == "ResourceInUse":
         return NameTaken(said)
     if code == "ResourceLimitExceeded":
