@@ -52,7 +52,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """The hyperparameters, and the folders from SageMaker's environment."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--learning_rate", type=float, default=0.01)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.objects import Location, StoredObject
-from hybrid_provider.exceptions import ArtifactNotFound, ArtifactUnavailable, ConfigurationError
+from hybrid_provider.exceptions import (
+    ArtifactNotFound,
+    ArtifactRefused,
+    ArtifactUnavailable,
+    ConfigurationError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from obstore import ObjectMeta
     from obstore.store import AzureConfig, ClientConfig, GCSConfig, ObjectStore
 
     from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 
+_NO_GOOGLE = (
+    "outside Google's cloud, give credentials in the google_cloud_platform connection, or in "
+    "GOOGLE_APPLICATION_CREDENTIALS"
+)
 _FOUND_AT = {"gs": "gs", "az": "az", "abfs": "az", "file": "file"}
 
 
@@ -83,7 +93,9 @@ def cloud_objects(
     store = open_cloud(access, location, policy)
     with cloud_errors_explained(location):
         if not location.is_prefix:
-            return (_stored(location, obstore.head(store, location.key), version_id),)
+            found = [_stored(location, obstore.head(store, location.key), version_id)]
+            _refuse_links(access, location, found)
+            return tuple(found)
         found = [
             _stored(Location(location.bucket, meta["path"], location.scheme), meta, None)
             for page in obstore.list(store, location.key)
@@ -93,7 +105,20 @@ def cloud_objects(
         raise ArtifactNotFound(
             f"there is no object under {location}; check the URI, or wait until training has ended"
         )
+    _refuse_links(access, location, found)
     return tuple(sorted(found, key=lambda item: item.location.key.encode()))
+
+
+def _refuse_links(access: CloudAccess, location: Location, found: Sequence[StoredObject]) -> None:
+    """Refuse a file that is a link, or lies behind one below the folder: it leads to what was not meant."""
+    if access.cloud != "file":
+        return
+    folder = f"/{location.key.rpartition('/')[0]}"
+    real_folder = os.path.realpath(folder)
+    for item in found:
+        path = f"/{item.location.key}"
+        if os.path.realpath(path) != os.path.normpath(real_folder + path.removeprefix(folder)):
+            raise ArtifactRefused(f"{item.location} is a link, or lies behind one; put the file itself there")
 
 
 def _stored(location: Location, meta: ObjectMeta, version_id: str | None) -> StoredObject:
@@ -127,4 +152,8 @@ def cloud_errors_explained(location: Location) -> Iterator[None]:
         ) from error
     except BaseError as error:
         first_line = str(error).partition("\n")[0].strip()
-        raise ArtifactUnavailable(f"{location}: {first_line}; the same call may work later") from error
+        # Google's credentials are last looked for at a server that only its own machines have.
+        remedy = f"; {_NO_GOOGLE}" if "computeMetadata" in first_line else ""
+        raise ArtifactUnavailable(
+            f"{location}: {first_line}{remedy}; the same call may work later"
+        ) from error

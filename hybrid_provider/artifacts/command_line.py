@@ -13,11 +13,12 @@ from hybrid_provider.artifacts.admission import Admission
 from hybrid_provider.artifacts.channels import CHANNELS
 from hybrid_provider.artifacts.clouds import CloudAccess
 from hybrid_provider.artifacts.console import Outcome, progress_shown, table
+from hybrid_provider.artifacts.formats import Format
 from hybrid_provider.artifacts.importing import import_release
 from hybrid_provider.artifacts.policy import ArtifactPolicy
 from hybrid_provider.artifacts.progress import in_units
 from hybrid_provider.artifacts.release import created_of
-from hybrid_provider.artifacts.retention import KEEP_RELEASES, in_use, pin, pins, prune, unpin
+from hybrid_provider.artifacts.retention import KEEP_RELEASES, check_keep, in_use, pin, pins, prune, unpin
 from hybrid_provider.artifacts.signature import fingerprint, load_private_key, sign, sign_folder
 from hybrid_provider.artifacts.store import LATEST, ReleaseStore
 from hybrid_provider.artifacts.sync import sync
@@ -34,6 +35,17 @@ if TYPE_CHECKING:
 
     Command = Callable[[argparse.Namespace], Outcome]
 
+_EXPECTED = {
+    "account": "refuse a bucket of another AWS account",
+    "region": "refuse a bucket in another region",
+    "kms-key": "refuse objects that are not encrypted with this key (ARN)",
+}
+_AWS = {
+    "profile": "of ~/.aws/config",
+    "region": "of the bucket; $AWS_REGION, or the profile's, where left out",
+    "endpoint-url": "of another S3 than AWS's",
+    "ca-bundle": "certificates (PEM) to trust instead of the system's",
+}
 # Google's and Azure's credentials are found in the environment; this machine's files need none.
 _CLOUDS = {"gs": "gs", "az": "az", "abfs": "az", "file": "file"}
 STORE_VARIABLE = "AIRFLOW__HYBRID__STORE_ROOT"
@@ -60,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument(
         "uri", help="s3://bucket/path/model.tar.gz, or a prefix with a / at its end; gs, az, file"
     )
-    added.add_argument("--expected-sha256", help="of the object's own bytes")
+    added.add_argument("--expected-sha256", metavar="HEX", help="of the object's own bytes")
     added.add_argument(
         "--max-bytes-per-second",
         type=int,
@@ -79,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     _aws_arguments(added)
 
     added = add("import", _import, "Add a local file, archive or folder to the store.")
-    added.add_argument("path", type=Path)
+    added.add_argument("path", type=Path, help="a folder, an archive (.tar, .tar.gz, .tar.zst), or one file")
     added.add_argument("--created", type=_date, metavar="DATE", help="the release's date, ISO 8601")
     _policy_arguments(added, sources=False)
 
@@ -119,23 +131,36 @@ def _store_arguments(added: argparse.ArgumentParser, *, model_required: bool) ->
         default=os.environ.get(STORE_VARIABLE),
         help=f"the folder of releases; ${STORE_VARIABLE} where left out",
     )
-    added.add_argument("--model", required=model_required)
+    added.add_argument(
+        "--model",
+        required=model_required,
+        help="the model's name" if model_required else "only this model; all where left out",
+    )
     added.add_argument("--json", action="store_true", help="print one JSON value, and no progress")
 
 
 def _policy_arguments(added: argparse.ArgumentParser, *, sources: bool) -> None:
     group = added.add_argument_group("policy")
     group.add_argument(
-        "--allowed-format", dest="allowed_formats", action="append", help="'strict', or a format; repeatable"
+        "--allowed-format",
+        dest="allowed_formats",
+        action="append",
+        metavar="FORMAT",
+        help="'strict' (nothing that runs code when it is loaded), or one of "
+        f"{', '.join(sorted(Format))}; repeatable",
     )
     _key_argument(group)
     group.add_argument("--allow-older", action="store_true", help="take an older signature than the last")
     if sources:
         group.add_argument(
-            "--allowed-source", dest="allowed_sources", action="append", help="a URI; repeatable"
+            "--allowed-source",
+            dest="allowed_sources",
+            action="append",
+            metavar="URI",
+            help="refuse what is not this, or with a / at its end not below it; repeatable",
         )
-        for name in ("account", "region", "kms-key"):
-            group.add_argument(f"--expected-{name}")
+        for name, text in _EXPECTED.items():
+            group.add_argument(f"--expected-{name}", metavar=name.rpartition("-")[2].upper(), help=text)
 
 
 def _key_argument(added: argparse._ActionsContainer) -> None:
@@ -144,14 +169,15 @@ def _key_argument(added: argparse._ActionsContainer) -> None:
         dest="public_keys",
         type=Path,
         action="append",
+        metavar="FILE",
         help="require a signature by this key (PEM); repeatable",
     )
 
 
 def _aws_arguments(added: argparse.ArgumentParser) -> None:
     group = added.add_argument_group("AWS", "Credentials are found as by the AWS command line.")
-    for name in ("profile", "region", "endpoint-url", "ca-bundle"):
-        group.add_argument(f"--{name}")
+    for name, text in _AWS.items():
+        group.add_argument(f"--{name}", metavar=name.rpartition("-")[2].upper(), help=text)
 
 
 def _date(text: str) -> datetime:
@@ -195,6 +221,8 @@ def _aws_access(asked: argparse.Namespace) -> AwsAccess:
 
 def _sync(asked: argparse.Namespace) -> Outcome:
     store = _store(asked)
+    if asked.keep_releases is not None:
+        check_keep(asked.keep_releases)  # before hours of transfer rather than after them
     with closing(progress_shown(silent=asked.json)) as progress:
         result = sync(
             _access(asked),
@@ -224,9 +252,10 @@ def _import(asked: argparse.Namespace) -> Outcome:
 
 def _brought(release: Release, seconds: float, reused_bytes: int, *, was_there: bool) -> Outcome:
     how = "was in the store already" if was_there else f"synced and verified in {seconds:.1f} s"
+    count = len(release.manifest.files)
     return Outcome(
         facts=release.to_dict(seconds=seconds, reused_bytes=reused_bytes),
-        text=f"{release.release_id} {how}: {len(release.manifest.files)} files, "
+        text=f"{release.release_id} {how}: {count} file{'s' * (count != 1)}, "
         f"{in_units(release.manifest.size_bytes)}, in {release.path}",
     )
 
@@ -239,7 +268,8 @@ def _list(asked: argparse.Namespace) -> Outcome:
         [row["model"], row["release_id"], in_units(row["size_bytes"]), ", ".join(row["notes"])]
         for row in rows
     ]
-    return Outcome(facts=rows, text=table(["model", "release", "size", ""], lines) if rows else "no releases")
+    none = f"no releases{f' of model {asked.model}' if asked.model else ''} in {store.root}"
+    return Outcome(facts=rows, text=table(["model", "release", "size", ""], lines) if rows else none)
 
 
 def _row(store: ReleaseStore, model: str, release_id: str) -> dict[str, Any]:
@@ -274,11 +304,16 @@ def _verify(asked: argparse.Namespace) -> Outcome:
     release_ids = store.release_ids(asked.model)
     if asked.release:
         release_ids = (store.release(asked.model, asked.release).release_id,)
+    if not release_ids:  # a name that is spelled wrong must not look like one that was found good
+        store.release(asked.model, LATEST)
     faults = {release_id: _faults(store, asked, release_id) for release_id in release_ids}
     lines = [
         f"{release_id}: {fault}" for release_id, found in faults.items() for fault in found or ["as it was"]
     ]
-    return Outcome(facts=faults, text="\n".join(lines) or "no releases", good=not any(faults.values()))
+    if any(faults.values()):
+        folder = store.folder(asked.model) / "releases"
+        lines.append(f"To mend a release that was changed, remove its folder in {folder} and sync it again.")
+    return Outcome(facts=faults, text="\n".join(lines), good=not any(faults.values()))
 
 
 def _faults(store: ReleaseStore, asked: argparse.Namespace, release_id: str) -> list[str]:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from hybrid_provider.artifacts.store import ReleaseStore
 
 _CHUNK_BYTES = 1 << 20
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# Opening a FIFO that took a file's place must not wait for its writer.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def import_release(
@@ -84,19 +86,39 @@ def import_release(
 def _copy(path: Path, files: list[str], size_bytes: int, folder: Path, limits: Limits) -> Manifest:
     with FolderWriter(folder) as writer:
         if files == [""]:
-            unpack(path.name, size_bytes, _chunks(path), writer, limits)
+            unpack(path.name, size_bytes, _chunks(path.parent, path.name), writer, limits)
         else:
             for file in files:
-                writer.write(file, _chunks(path / file))
+                writer.write(file, _chunks(path, file))
         return writer.seal()
 
 
-def _chunks(path: Path) -> Iterator[memoryview]:
-    with _reading_explained(path):
-        descriptor = os.open(path, _READ)
+def _chunks(folder: Path, file: str) -> Iterator[memoryview]:
+    with _reading_explained(folder / file):
+        try:
+            descriptor = _opened(folder, file)
+        except OSError as error:
+            error.filename = str(folder / file)  # it would be a part of it alone
+            raise
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _no_file(folder / file)
         while chunk := os.read(descriptor, _CHUNK_BYTES):
             yield memoryview(chunk)
+    finally:
+        os.close(descriptor)
+
+
+def _opened(folder: Path, file: str) -> int:
+    """A file's descriptor, with no link below the folder followed: one may have come since the look."""
+    *folders, name = file.split("/")
+    descriptor = os.open(folder, _FOLDER)
+    try:
+        for part in folders:
+            inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        return os.open(name, _READ, dir_fd=descriptor)
     finally:
         os.close(descriptor)
 
@@ -104,8 +126,12 @@ def _chunks(path: Path) -> Iterator[memoryview]:
 def _regular(path: Path) -> os.stat_result:
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
-        raise ArtifactRefused(f"{shown(str(path))} is a link or a device; put the file itself there")
+        raise _no_file(path)
     return status
+
+
+def _no_file(path: Path) -> ArtifactRefused:
+    return ArtifactRefused(f"{shown(str(path))} is a link or a device; put the file itself there")
 
 
 def _signature_beside(path: Path) -> str | None:

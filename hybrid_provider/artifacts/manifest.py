@@ -25,7 +25,8 @@ MAX_COMPONENT_BYTES = 255
 _SHOWN_CHARACTERS = 120
 # Most names are of these alone, and thousands are read at once; the others are looked at one by one.
 _PLAIN = re.compile(r"[A-Za-z0-9._/ -]*")
-_REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# Of a character that is not assigned yet, a later Unicode may say that its normal form is another.
+_REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -57,7 +58,7 @@ def checked_path(path: str) -> str:
 def _check_characters(path: str) -> None:
     if "\\" in path or any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in path):
         raise ArtifactRefused(
-            f"file name {shown(path)} holds a backslash, a control or an invisible character"
+            f"file name {shown(path)} holds a backslash, or a control, invisible or unassigned character"
         )
     if path != unicodedata.normalize("NFC", path):
         raise ArtifactRefused(

@@ -105,7 +105,7 @@ class ArtifactPolicy:
             allowed = _path_of(source, ConfigurationError)
             folder = allowed[:-1]
             below = allowed[-1] == "" and path[: len(folder)] == folder and len(path) > len(folder)
-            if below or path == allowed:
+            if (below or path == allowed) and _no_link_leads_out(path, allowed):
                 return
         raise ArtifactRefused(
             f"{uri} lies outside allowed_sources ({', '.join(self.allowed_sources)}); nothing was read"
@@ -153,6 +153,14 @@ def _path_of(uri: str, refusal: type[ArtifactRefused | ConfigurationError]) -> t
             "part, '.' or '..' in it"
         )
     return (scheme, authority, *components)
+
+
+def _no_link_leads_out(path: tuple[str, ...], allowed: tuple[str, ...]) -> bool:
+    """Whether a file of this machine really lies where its path says; elsewhere there are no links."""
+    if path[0] != "file":
+        return True
+    real, real_allowed = Path("/", *path[2:]).resolve(), Path("/", *allowed[2:]).resolve()
+    return real == real_allowed or (allowed[-1] == "" and real_allowed in real.parents)
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:

@@ -130,6 +130,12 @@ def in_use(store: ReleaseStore, release: Release) -> Iterator[None]:
             os.close(descriptor)
 
 
+def check_keep(keep: int) -> None:
+    """Raise ConfigurationError unless so many releases can be kept."""
+    if keep < 1:
+        raise ConfigurationError(f"keep_releases is {keep}; keep at least 1")
+
+
 def prune(store: ReleaseStore, model: str, keep: int = KEEP_RELEASES, *, only_look: bool = False) -> Pruned:
     """Remove all but the newest releases and those that must stay.
 
@@ -145,8 +151,7 @@ def prune(store: ReleaseStore, model: str, keep: int = KEEP_RELEASES, *, only_lo
         ConfigurationError: ``keep`` is below 1.
         StoreError: The disk refuses.
     """
-    if keep < 1:
-        raise ConfigurationError(f"keep_releases is {keep}; keep at least 1")
+    check_keep(keep)
     if not store.folder(model).is_dir():
         return Pruned(removed=(), freed_bytes=0, kept={})
     with store.locked(model), store_errors_explained(store.folder(model)):

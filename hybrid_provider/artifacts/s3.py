@@ -34,6 +34,9 @@ _NO_BUCKET = "NoSuchBucket"
 _NOT_NOW = "SlowDown"
 _NOT_FOUND = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchVersion"})
 _SERVER_ERROR = 500
+_REDIRECTED = (
+    "the endpoint redirects elsewhere; give the one that it leads to, if you trust that, as endpoint_url"
+)
 _ANSWERS: tuple[tuple[frozenset[str], type[HybridError], str], ...] = (
     (
         frozenset({_NO_BUCKET}),
@@ -62,6 +65,11 @@ _ANSWERS: tuple[tuple[frozenset[str], type[HybridError], str], ...] = (
         frozenset({"301", "PermanentRedirect", "AuthorizationHeaderMalformed"}),
         ConfigurationError,
         "the bucket is in another region; set region_name, or the region of the aws connection",
+    ),
+    (
+        frozenset({"302", "303", "307", "308", "TemporaryRedirect"}),
+        ConfigurationError,
+        _REDIRECTED,
     ),
     (
         frozenset({_NOT_NOW, "RequestTimeout", "ExpiredToken", "RequestTimeTooSkewed", "Throttling"}),
@@ -238,6 +246,9 @@ def s3_errors_explained(access: AwsAccess, location: Location) -> Iterator[None]
         ) from error
     except ClientError as error:
         raise _explained(access, location, error) from error
+    # botocore takes a redirect for one to another region, and asks the same endpoint for that region.
+    except RecursionError as error:
+        raise ConfigurationError(f"{location}: {_REDIRECTED}") from error
     except BotoCoreError as error:
         raise ArtifactUnavailable(
             f"{location}: S3 cannot be reached ({error}); the same call may work later"

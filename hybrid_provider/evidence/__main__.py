@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     chain = EvidenceChain(asked.store)
     try:
+        if not asked.store.is_dir():
+            # A misspelt path must not pass for a sound record.
+            raise ConfigurationError(f"there is no folder {asked.store}; name the store's root by --store")
         for line in asked.command(chain, asked):
             print(line)  # noqa: T201 - a program's output
     except HybridError as error:

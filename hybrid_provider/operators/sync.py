@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator, conf
 from hybrid_provider._explained import explained
 from hybrid_provider.artifacts.policy import ArtifactPolicy
 from hybrid_provider.artifacts.progress import in_units
-from hybrid_provider.artifacts.retention import prune
+from hybrid_provider.artifacts.retention import check_keep, prune
 from hybrid_provider.artifacts.source import ArtifactSource
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import SyncResult, sync
@@ -135,6 +135,8 @@ class ModelArtifactSyncOperator(BaseOperator):
     def execute(self, context: Context) -> ReleaseDict:
         """Sync, with a line in the log every few seconds."""
         checked_name("model", self.model_name)
+        if self.keep_releases is not None:
+            check_keep(self.keep_releases)  # before hours of transfer rather than after them
         source = ArtifactSource.read(self.artifact)
         policy = ArtifactPolicy.of(cast("Mapping[str, object] | None", literal("policy", self.policy)))
         access = access_for(self, source.uri)

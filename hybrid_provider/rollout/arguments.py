@@ -118,10 +118,13 @@ def rollout_of(asked: argparse.Namespace) -> tuple[str, timedelta]:
 def _model(asked: argparse.Namespace) -> str:
     if asked.model is not None:
         return checked_name("model", asked.model)
-    models = store_of(asked).models()
+    store = store_of(asked)
+    models = store.models()
     if len(models) == 1:
         return models[0]
-    raise ConfigurationError(f"the store has the models {', '.join(models) or '(none)'}; give --model")
+    if models:
+        raise ConfigurationError(f"{store.root} has the models {', '.join(models)}; give --model")
+    raise ConfigurationError(f"{store.root} has no model; name the store by --store, or the model by --model")
 
 
 def _value(what: str, given: str | None) -> object:

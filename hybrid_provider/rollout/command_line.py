@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hybrid_provider.artifacts.command_line import STORE_VARIABLE
 from hybrid_provider.artifacts.store import LATEST
@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hybrid_provider.artifacts.console import Outcome
+
+_MISUSED: Final = "2: asked for what cannot be right."
+_MOVED: Final = (
+    "1: it failed, paused or was superseded; what is printed says where and why. 75: nothing was switched, "
+    f"and the same command may work later. 130: interrupted; each target is on one whole release. {_MISUSED}"
+)
+_CODES: Final = {
+    "deploy": f"0: the fleet, or with --stop-after the canary, serves the release. {_MOVED}",
+    "rollback": f"0: the fleet is back. {_MOVED}",
+    "status": f"0: every target told what it has, whatever that is. 1: one did not. {_MISUSED}",
+    "audit": f"0: every target is as it should be, or was repaired. 1: one is not. With --repair also as "
+    f"deploy. {_MISUSED}",
+    "pin": f"0: done on every target. 1: not on one, which is named. {_MISUSED}",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
     def add(
         name: str, command: Callable[[argparse.Namespace], Outcome], text: str
     ) -> argparse.ArgumentParser:
-        added = commands_of.add_parser(name, help=text, description=text)
+        added = commands_of.add_parser(
+            name, help=text, description=text, epilog=f"Exit codes: {_CODES[name]}"
+        )
         added.set_defaults(command=command)
         _fleet_arguments(added)
         return added

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # A terminal that goes away says SIGHUP.
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Ends after which nothing goes on.
+_LAST: Final = frozenset({RolloutState.SUCCEEDED, RolloutState.SUPERSEDED, RolloutState.ROLLED_BACK})
 
 
 def deploy(asked: argparse.Namespace) -> Outcome:
@@ -157,15 +159,14 @@ def _abort(operation: Operation) -> None:
 
 
 def _ended(result: RolloutResult) -> Outcome:
-    text = result.table()
-    if not result.well:
-        went = sum(target.state in SERVING for target in result.targets)
-        text += (
-            f"\n{result.kind} {result.state}{': ' if result.detail else ''}{result.detail}; "
-            f"{went} of {len(result.targets)} targets went there\n{result.reasons()}"
-        ).rstrip()
-        if result.state not in {RolloutState.SUPERSEDED, RolloutState.ROLLED_BACK}:
-            text += f"\nto go on: the same command with --rollout {result.rollout}"
+    went = sum(target.state in SERVING for target in result.targets)
+    text = (
+        f"{result.table()}\n{result.kind} {result.state}{': ' if result.detail else ''}{result.detail}; "
+        f"{went} of {len(result.targets)} targets went there\n{result.reasons()}"
+    ).rstrip()
+    if result.state not in _LAST:
+        canary = ", and without --stop-after" if result.planned else ""
+        text += f"\nto go on: the same command with --rollout {result.rollout}{canary}"
     facts: dict[str, Any] = {**result.to_dict(), "rollout": result.rollout}
     return Outcome(facts=facts, text=text, good=result.well, code=_code(result))
 

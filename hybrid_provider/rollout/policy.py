@@ -221,20 +221,29 @@ def _order_faults(policy: RolloutPolicy) -> list[str]:
     soak = math.ceil(policy.min_healthy_time / policy.probe_interval) * policy.probe_interval
     if soak + policy.probe_timeout >= policy.healthy_deadline:
         faults.append(
-            f"healthy_deadline {policy.healthy_deadline} leaves no time for min_healthy_time "
-            f"{policy.min_healthy_time}, seen each {policy.probe_interval}, after a probe of "
-            f"{policy.probe_timeout}: no probe could ever pass"
+            f"healthy_deadline {_s(policy.healthy_deadline)} leaves no time for min_healthy_time "
+            f"{_s(policy.min_healthy_time)}, seen each {_s(policy.probe_interval)}, after a probe of "
+            f"{_s(policy.probe_timeout)}: no probe could ever pass; give more than "
+            f"{_s(soak + policy.probe_timeout)}, or lower these"
         )
     if policy.progress_deadline < policy.healthy_deadline:
         faults.append(
-            f"progress_deadline {policy.progress_deadline} is before "
-            f"healthy_deadline {policy.healthy_deadline}"
+            f"progress_deadline {_s(policy.progress_deadline)} is before "
+            f"healthy_deadline {_s(policy.healthy_deadline)}; give no less"
         )
     if timedelta(0) < policy.bake_time < policy.probe_interval:
         faults.append(
-            f"bake_time {policy.bake_time} is over before a second probe, after probe_interval "
-            f"{policy.probe_interval}, could find anything; give more, or 0"
+            f"bake_time {_s(policy.bake_time)} is over before a second probe, after probe_interval "
+            f"{_s(policy.probe_interval)}, could find anything; give more, or 0"
         )
     if timedelta(0) < policy.lock_wait < policy.lock_poll:
-        faults.append(f"lock_wait {policy.lock_wait} is over before the first lock_poll {policy.lock_poll}")
+        faults.append(
+            f"lock_wait {_s(policy.lock_wait)} is over before the first lock_poll {_s(policy.lock_poll)}; "
+            "lower that, or give 0, which does not wait"
+        )
     return faults
+
+
+def _s(duration: timedelta) -> str:
+    """In seconds, as a DAG gives it."""
+    return f"{duration.total_seconds():g} s"

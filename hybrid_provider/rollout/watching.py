@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -31,7 +32,8 @@ def watcher(title: str, names: Sequence[str], *, silent: bool) -> Watcher:
     """A live table on a terminal where ``rich`` is installed, else lines; on standard error."""
     if silent:
         return _Silent()
-    if sys.stderr.isatty():
+    # A dumb terminal cannot draw a table anew, and would show nothing until the end.
+    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}:
         try:
             return _Table(title, names)
         except ImportError:

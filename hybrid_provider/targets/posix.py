@@ -59,6 +59,8 @@ _GRACE: Final = timedelta(seconds=5)
 _REHASH_LIMIT: Final = timedelta(hours=2)
 _AGAIN: Final = timedelta(seconds=1)
 _NAPS_PER_SECOND: Final = 10
+# For the answer of a preflight that nobody wants any more.
+_LAST_WORD: Final = timedelta(seconds=5)
 # The phases of an activation that no other follows; in the second set the target is where it was before.
 _ENDS: Final = frozenset({"committed", "reverted", "refused", "stuck", "died", "none"})
 _UNCHANGED: Final = frozenset({"reverted", "refused", "none"})
@@ -105,6 +107,17 @@ class PosixTarget:
             TargetNotReady: What is missing, all of it in one message.
             TargetLocked: Another rollout works on this target.
         """
+        asked = asyncio.create_task(self._reserved(order))
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            # The lease may be ours by now: only who has the answer can give it back.
+            await asyncio.wait([asked], timeout=_LAST_WORD.total_seconds())
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+            raise
+
+    async def _reserved(self, order: Order) -> Readiness:
         self._found, self._nonce = None, secrets.token_hex(8)
         variables = {
             **self._names(order),
@@ -120,6 +133,8 @@ class PosixTarget:
             raise TargetLocked(self.name, locked_reason(found.locked))
         self._found = found if not found.faults else None
         faults = [*found.faults]
+        if found.false_sum:
+            faults.append("its sha256sum gives a wrong sum, so nothing can be proved; install it anew")
         if order.release is not None and not found.readiness.present:
             faults += disk_faults(order, parts_of(order.release.manifest, found.manifests), found)
         if faults:
@@ -267,12 +282,8 @@ class PosixTarget:
             "probe": self._placement.local_probe or "",
         }
         activation = script("library", "proof", "reload", "activate", variables=variables)
-        finished = await self._shell.run(
-            script("library", "start", variables=self._names(order)),
-            stdin=_once(activation.encode()),
-            limit=_PATIENCE,
-        )
-        self._checked(finished)
+        text = script("library", "start", variables={**self._names(order), "activation": activation})
+        self._checked(await self._shell.run(text, limit=_PATIENCE))
 
     def _names(self, order: Order, release_id: str | None = None) -> dict[str, str | int]:
         """What every script is told; going back to another release than the order's, we know no digest."""
@@ -354,10 +365,6 @@ class PosixTarget:
             said = told("\n".join(finished.stderr.strip().splitlines()[-3:]))
             raise TargetFailed(self.name, f"a script ended with {finished.exit_code}: {said}")
         return finished.stdout
-
-
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
 
 
 def _yes(condition: bool) -> str:  # noqa: FBT001 - the shell's idea of a truth value

@@ -1,8 +1,8 @@
 """Stand-ins of commands that a page names and that a test must not run as they are: they check what was asked for.
 
-``make`` runs nothing, and asks that the target exists and that CI runs it; ``docker compose`` has its real self read
+``make`` runs nothing but ``help``, and asks that the target exists and that CI runs it; ``docker compose`` has its real self read
 the file with the given environment, and asks that the compose test runs such a command; ``ssh-keyscan`` asks a host of
-the test's; ``airflow`` notes what it was asked, for the test to go on with. What they stand in for is run elsewhere:
+the test's; ``airflow`` notes what it was asked, and the test has Airflow's own command do it, on a database. What they stand in for is run elsewhere:
 by CI, by the compose test, by the e2e test of the README.
 """
 
@@ -36,7 +36,10 @@ def stand_ins(folder: Path, port: int) -> Path:
 
 
 def make(*arguments: str) -> None:
-    subprocess.run([os.environ["REAL"], "-n", "-C", ROOT, *arguments], check=True, stdout=subprocess.DEVNULL)
+    options = [] if arguments == ("help",) else ["-n"]
+    subprocess.run(
+        [os.environ["REAL"], *options, "-C", ROOT, *arguments], check=True, stdout=subprocess.DEVNULL
+    )
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     run = {word for line in lines if " make " in line for word in line.split(" make ")[1].split()}
     for target in arguments:

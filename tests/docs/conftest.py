@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import sys
 import tarfile
 from contextlib import ExitStack
@@ -35,10 +36,12 @@ class Stand:
 
     Attributes:
         hosts: Two SSH hosts with a model's service each.
+        database: Airflow's, new; to be copied.
         environment: Environment variables that know all of it.
     """
 
     hosts: list[Host]
+    database: Path
     environment: dict[str, str]
 
     def inventory(self) -> str:
@@ -61,6 +64,7 @@ class Stand:
 def stand(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
     with ExitStack() as stack:
+        database = stack.enter_context(migrated(folder / "airflow.db"))
         emulator = stack.enter_context(Emulator(folder / "cloud", hosts=0))
         hosts = [stack.enter_context(sshd(folder / name, name)) for name in ("edge_01", "edge_02")]
         s3 = emulator.client("s3")
@@ -68,8 +72,10 @@ def stand(tmp_path_factory):
             s3.create_bucket(Bucket=bucket)
         s3.put_object(Bucket="artifacts", Key="docs/model.tar.gz", Body=archive("config.json", b"{}"))
         aws = aws_connection(emulator.environment, emulator.role_arn)
+        assert database.wait() == 0, "airflow db migrate failed"
         yield Stand(
             hosts,
+            folder / "airflow.db",
             os.environ
             | emulator.environment
             | {
@@ -80,6 +86,15 @@ def stand(tmp_path_factory):
                 "PYTHONPATH": str(ROOT),
             },
         )
+
+
+def migrated(database: Path) -> subprocess.Popen[bytes]:
+    """Airflow's own command at work on a new database, while the servers start."""
+    settings = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}"}
+    log = database.with_suffix(".log").open("wb")
+    return subprocess.Popen(
+        [BIN / "airflow", "db", "migrate"], env=os.environ | settings, stdout=log, stderr=log
+    )
 
 
 def archive(name: str, content: bytes) -> bytes:

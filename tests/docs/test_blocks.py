@@ -9,21 +9,32 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import shutil
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 import yaml
+from airflow import settings
 from airflow.cli.cli_parser import get_parser
+from airflow.configuration import conf
+from airflow.executors.executor_loader import ExecutorLoader
+from airflow.models.connection import Connection
 from airflow.sdk import DAG
+from airflow.sdk.module_loading import import_string
+from airflow.utils.session import create_session
+from sqlalchemy import select
 
 from hybrid_provider.artifacts.__main__ import main as artifacts
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.hooks.docker_engine import docker_target
 from hybrid_provider.hooks.ssh import ssh_target
 from hybrid_provider.rollout.__main__ import main as rollout
+from hybrid_provider.rollout.direction import DirectionPolicy
+from hybrid_provider.rollout.golden import read_cases
 from tests.docs.commands import ASKED
 from tests.docs.pages import PAGES, blocks_of
 from tests.integration.airflow_task import task_context
@@ -72,15 +83,23 @@ class Reader:
             assert dag.tasks, f"{dag.dag_id} has no tasks"
 
     def yaml(self, code: str) -> None:
-        assert yaml.safe_load(code)
+        """A direction policy; the pages have no other YAML."""
+        assert DirectionPolicy.of(yaml.safe_load(code)).directions
 
     def json(self, code: str) -> None:
-        assert json.loads(code)
+        """Golden cases; the pages have no other JSON."""
+        assert read_cases(code, "golden.json")
 
     def ini(self, code: str) -> None:
-        settings = configparser.ConfigParser()
-        settings.read_string(code)
-        assert settings.sections()
+        """Settings of Airflow's, each one that Airflow or an installed provider knows."""
+        given = configparser.ConfigParser()
+        given.read_string(code)
+        for section in given.sections():
+            known = conf.configuration_description[section]["options"]
+            assert given[section].keys() <= known.keys()
+        celery, edge = given["core"]["executor"].split(",")
+        assert celery in ExecutorLoader.executors
+        assert import_string(edge)
 
     def text(self, code: str) -> None:
         """Output, or a picture."""
@@ -96,12 +115,17 @@ def asked_of_airflow():
 
 
 def connect(arguments):
-    """Read `airflow connections add` as Airflow does, and what it adds as a target."""
-    given = get_parser().parse_args(arguments)
+    """Have Airflow's own command add it to a database, and read what is there then as the provider does."""
     assert arguments[:2] == ["connections", "add"]
-    connection = {"conn_type": given.conn_type, "host": given.conn_host, "login": given.conn_login}
-    extra = json.loads(given.conn_extra)
-    os.environ[f"AIRFLOW_CONN_{given.conn_id.upper()}"] = json.dumps({**connection, "extra": extra})
+    given = get_parser().parse_args(arguments)
+    with warnings.catch_warnings(action="ignore"):  # of what Airflow itself imports
+        given.func(given)
+    with create_session() as session:
+        added = session.scalar(select(Connection).where(Connection.conn_id == given.conn_id))
+        # A type that no installed provider has becomes a generic one, with a warning alone.
+        assert added.conn_type == given.conn_type
+        os.environ[f"AIRFLOW_CONN_{given.conn_id.upper()}"] = added.as_json()
+        extra = added.extra_dejson
     if given.conn_type == "ssh":
         assert ssh_target(given.conn_id).address.host_keys
     elif given.conn_type == "docker_engine":
@@ -111,7 +135,21 @@ def connect(arguments):
 
 
 @pytest.fixture
-def reader(stand, tmp_path, monkeypatch):
+def database(stand, tmp_path, monkeypatch):
+    """Airflow's database, as yet without a connection."""
+    shutil.copy(stand.database, tmp_path / "airflow.db")
+    before = conf.get("database", "sql_alchemy_conn")
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{tmp_path / 'airflow.db'}")
+    settings.configure_vars()
+    settings.configure_orm()
+    yield
+    settings.dispose_orm()
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", before)
+    settings.configure_vars()
+
+
+@pytest.fixture
+def reader(stand, database, tmp_path, monkeypatch):
     """In a folder with a training script, an inventory, and a store with two releases, the older one live."""
     environment = stand.environment | {"AIRFLOW__HYBRID__STORE_ROOT": str(tmp_path / "srv")}
     for name, value in environment.items():

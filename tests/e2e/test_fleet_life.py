@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -10,12 +12,20 @@ import httpx
 import pytest
 
 from playground.airflow_services import airflow_services
-from tests.integration.sshhosts import lock_is_free
+from tests.e2e.processes import process_of
+from tests.integration.sshhosts import leftovers, lock_is_free
 from tests.releases import network, stored_release
 from tests.servers import free_port
 
-DAGS = ("fleet_mapped", "fleet_life", "fleet_canary", "fleet_killed")
+DAGS = ("fleet_mapped", "fleet_life", "fleet_canary", "fleet_killed", "fleet_lost", "fleet_deferred")
 RUN_SECONDS = 240
+SLOW = {
+    "min_healthy_time": 45,
+    "healthy_deadline": 60,
+    "progress_deadline": 120,
+    "bake_time": 45,
+    "drain": 0,
+}
 HOSTS = ["edge_01", "edge_02"]
 
 
@@ -88,6 +98,10 @@ class Run:
             return []
         return [str(line.get("event", line)) for line in reply.raise_for_status().json()["content"]]
 
+    def mark(self, task, state):
+        """As a person does on the page of the run."""
+        self.api.patch(f"{self.path}/taskInstances/{task}", json={"new_state": state}).raise_for_status()
+
     def result(self, task, map_index=-1):
         path = f"{self.path}/taskInstances/{task}/xcomEntries/return_value"
         return self.api.get(path, params={"map_index": map_index}).raise_for_status().json()["value"]
@@ -102,6 +116,13 @@ class Fleet:
     @property
     def live(self):
         return [(folder / "current").resolve().name for folder in self.folders]
+
+    def until_left_clean(self, releases):
+        """Each host is on its whole release, and no lock, lease, staging or activation is left on any."""
+        until(lambda: self.live == releases, f"the hosts are on {releases}")
+        for folder in self.folders:
+            until(lambda folder=folder: lock_is_free(folder), f"the lock of {folder} is free")
+            until(lambda folder=folder: not leftovers(folder), f"{folder} is as it was")
 
     @property
     def asset(self):
@@ -192,13 +213,47 @@ def test_a_task_that_is_killed_leaves_each_host_on_one_whole_release_and_its_loc
 ):
     first, second, _ = releases
     run("fleet_mapped", release=first).until_ended()
-    slow = {"min_healthy_time": 45, "healthy_deadline": 60, "progress_deadline": 120, "bake_time": 45}
-    killed = run("fleet_killed", release=second, policy=slow)
+    killed = run("fleet_killed", release=second, policy=SLOW)
     until(lambda: fleet.live[0] == second, "the canary is being proved")
 
-    api.patch(f"{killed.path}/taskInstances/deploy", json={"new_state": "failed"}).raise_for_status()
+    killed.mark("deploy", "failed")
 
-    until(lambda: fleet.live == [first] * 2, "the canary is back")
-    until(lambda: all(map(lock_is_free, fleet.folders)), "every lock is free")
-    for folder in fleet.folders:
-        until(lambda folder=folder: not (folder / ".activation/pending").exists(), "nothing is pending")
+    fleet.until_left_clean([first] * 2)
+
+
+def test_a_worker_that_is_killed_in_a_switch_is_retried_and_leaves_nothing_behind(run, api, fleet, releases):
+    """As by the kernel when memory runs out: nothing of the task's process gets to clean up."""
+    first, second, _ = releases
+    run("fleet_mapped", release=first).until_ended()
+    lost = run("fleet_lost", release=second, policy={**SLOW, "min_healthy_time": 5, "bake_time": 0})
+    until(lambda: fleet.live[0] == second, "the canary is being proved")
+    assert leftovers(fleet.folders[0])
+
+    os.kill(process_of(lost.tasks[0]["id"]), signal.SIGKILL)
+
+    lost.until_ended()
+    assert lost.tasks[0]["try_number"] == 2
+    fleet.until_left_clean([second] * 2)
+    assert [target["state"] for target in lost.result("deploy")["targets"]] == ["SUCCEEDED"] * 2
+
+
+def test_a_task_that_is_killed_while_it_waits_holds_nothing_and_the_next_deploy_closes_its_rollout(
+    run, api, fleet, releases
+):
+    first, second, third = releases
+    run("fleet_mapped", release=first).until_ended()
+    bakes = {**SLOW, "min_healthy_time": 0, "bake_time": 600}
+    waiting = run("fleet_deferred", release=second, policy=bakes)
+    until(lambda: waiting.tasks[0]["state"] == "deferred", "the canary bakes in the triggerer")
+    # Nothing is held while it waits, whoever kills it.
+    fleet.until_left_clean([second, first])
+
+    waiting.mark("deploy", "failed")
+
+    waiting.until_ended("failed")
+    left = fleet.row("rollout")
+    assert (left["state"], left["run_id"]) == ("BAKING", waiting.id)
+    fleet.until_left_clean([second, first])
+    run("fleet_killed", release=third, policy={**SLOW, "min_healthy_time": 0, "bake_time": 0}).until_ended()
+    assert fleet.row("rollout")["closed"] == {"rollout": left["rollout"], "state": "ABORTED"}
+    fleet.until_left_clean([third] * 2)

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from playground.airflow_services import airflow_services, stop
+from tests.e2e.processes import process_of
 from tests.servers import free_port
 
 DAG = Path(__file__).parent / "dags" / "train_only.py"
@@ -220,13 +221,6 @@ def test_a_killed_worker_s_retry_adopts_the_job(run, api):
     (job,) = training.jobs
     assert job.status == "Completed"
     assert any(line.startswith(f"Adopted training job {job.name}") for line in training.log(attempt=2))
-
-
-def process_of(task_instance_id):
-    """The process that runs a task, by the title that Airflow gives it."""
-    found = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    (pid,) = [row.split()[0] for row in found.splitlines() if row.endswith(f"worker -- {task_instance_id}")]
-    return int(pid)
 
 
 def test_a_failing_script_is_paid_once_though_retries_are_left(run):

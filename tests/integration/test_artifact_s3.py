@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,3 +65,30 @@ def test_a_server_that_is_down_is_worth_a_retry(bucket: Bucket):
     nobody = bucket.elsewhere("http://127.0.0.1:1")
     with pytest.raises(ArtifactUnavailable, match="cannot be reached"):
         describe(nobody, bucket.uri("one/model.tar.gz"))
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("key", ["one/model.tar.gz", "one/"])
+def test_an_endpoint_that_redirects_is_named_and_not_followed_in_circles(bucket: Bucket, status, key):
+    class Redirect(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Location", f"http://127.0.0.1:1{self.path}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET  # noqa: N815 - as http.server calls it
+
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirect) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            redirecting = bucket.elsewhere(f"http://127.0.0.1:{server.server_port}")
+            with pytest.raises(ConfigurationError, match="redirects elsewhere"):
+                describe(redirecting, bucket.uri(key))
+        finally:
+            server.shutdown()
+            thread.join()

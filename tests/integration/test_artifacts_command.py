@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
@@ -107,12 +108,12 @@ def test_an_artifact_is_synced_listed_verified_pinned_and_pruned(bucket: Bucket,
 
 
 def test_people_read_tables_and_sentences(run, model):
-    assert "7 B" in run("import", model, as_json=False)[1]
+    assert "1 file, 7 B" in run("import", model, as_json=False)[1]
     assert "damaged" not in run("list", as_json=False)[1]
     assert "as it was" in run("verify", as_json=False)[1]
     assert "is pinned" in run("pin", "latest", as_json=False)[1]
     assert "stays: pinned" in run("prune", as_json=False)[1]
-    assert "no releases" in run("list", model="letters", as_json=False)[1]
+    assert "no releases of model letters in " in run("list", model="letters", as_json=False)[1]
 
 
 def test_a_sync_can_be_told_to_keep_what_came_of_any_transfer(run, model, monkeypatch):
@@ -141,6 +142,28 @@ def test_damage_is_found_and_is_a_failure(run, model, tmp_path):
     code, faults = run("verify")
     assert (code, "gone or damaged" in faults[release["release_id"]][0]) == (1, True)
     assert run("list")[1][0]["notes"] == ["damaged"]
+    assert "remove its folder" in run("verify", as_json=False)[1]
+
+
+def test_a_release_whose_folder_was_removed_is_mended_by_the_next_sync(run, model):
+    uri = f"file://{model}/"
+    _, release = run("sync", uri)
+    Path(release["path"], "model.onnx").write_bytes(b"weight5")
+    assert run("verify")[0] == 1
+    shutil.rmtree(release["path"])
+    assert run("sync", uri)[1]["release_id"] == release["release_id"]
+    assert run("verify") == (0, {release["release_id"]: []})
+
+
+def test_a_number_of_releases_that_cannot_be_kept_is_told_before_the_transfer(run, model):
+    assert run("sync", f"file://{model}/", "--keep-releases", "0")[0] == 2
+    assert run("list")[1] == []
+
+
+def test_nothing_to_verify_is_a_failure(run):
+    """A name that is spelled wrong must not look like a model that was found good."""
+    code, failure = run("verify", model="letters")
+    assert (code, failure["error"]) == (1, "ReleaseNotFound")
 
 
 def test_a_folder_is_signed_before_it_is_uploaded(bucket: Bucket, run, model, keys):

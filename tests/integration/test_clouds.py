@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
+from obstore.exceptions import GenericError
 
-from hybrid_provider.artifacts.clouds import CloudAccess
+from hybrid_provider.artifacts.clouds import CloudAccess, cloud_errors_explained
+from hybrid_provider.artifacts.objects import Location
 from hybrid_provider.artifacts.reading import describe
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.exceptions import (
     ArtifactChanged,
     ArtifactNotFound,
+    ArtifactRefused,
     ArtifactUnavailable,
     ConfigurationError,
 )
@@ -236,3 +239,33 @@ def test_an_azure_connection_is_read_by_its_providers_names(monkeypatch, fields,
 def test_a_connection_that_does_not_exist_is_named():
     with pytest.raises(ConfigurationError, match="wasb connection 'nowhere' does not exist"):
         azure_access("nowhere")
+
+
+def test_a_link_among_this_machines_files_is_not_followed(files: Cloud, store, tmp_path):
+    files.put("share/model.bin", b"model")
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/key").write_bytes(b"secret")
+    share = tmp_path / "files/share"
+    for name, leads_to in [("linked", "secret"), ("key", "secret/key")]:
+        (share / name).symlink_to(tmp_path / leads_to)
+        with pytest.raises(ArtifactRefused, match=rf"share/{name}.* is a link, or lies behind one"):
+            sync(files.access, files.uri("share/"), "digits", store)
+        if name == "key":
+            with pytest.raises(ArtifactRefused, match="is a link"):
+                sync(files.access, files.uri("share/key"), "digits", store)
+        (share / name).unlink()
+    assert store.releases("digits") == ()
+    share.rename(tmp_path / "elsewhere")
+    share.symlink_to(tmp_path / "elsewhere")  # whoever wrote the URI means what it leads to
+    assert files_of(sync(files.access, files.uri("share/"), "digits", store).release.path) == {
+        "model.bin": b"model"
+    }
+
+
+def test_without_googles_credentials_it_is_said_where_they_are_looked_for():
+    location = Location.parse("gs://models/model.bin")
+    with (
+        pytest.raises(ArtifactUnavailable, match="GOOGLE_APPLICATION_CREDENTIALS"),
+        cloud_errors_explained(location),
+    ):
+        raise GenericError("Error performing GET http://169.254.169.254/computeMetadata/v1/instance/token")

@@ -6,6 +6,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from hybrid_provider.artifacts.importing import import_release
@@ -284,11 +285,41 @@ def inventory_of(hosts):  # noqa: F811
     return {"targets": targets}
 
 
-def test_a_fleet_comes_from_an_inventory_file(hosts, tmp_path):  # noqa: F811
-    path = tmp_path / "fleet.json"
-    path.write_text(json.dumps(inventory_of(hosts)))
-    release = synced(tmp_path, {"model.onnx": b"by inventory"}, minute=14)
-    assert run(release, tmp_path, targets=str(path), policy=AT_ONCE)["state"] == "SUCCEEDED"
+def variables_of(target):
+    """A target of our own form, as Ansible's variables."""
+    ansible = {
+        "host": "ansible_host",
+        "port": "ansible_port",
+        "user": "ansible_user",
+        "key_file": "ansible_ssh_private_key_file",
+    }
+    return {ansible.get(name, f"hybrid_{name}"): value for name, value in target.items()}
+
+
+def as_ansible_lists(variables):
+    """The JSON of ``ansible-inventory --list``."""
+    return {
+        "_meta": {"hostvars": variables},
+        "all": {"children": ["ungrouped", "edge"]},
+        "edge": {"hosts": list(variables)},
+    }
+
+
+@pytest.mark.parametrize("name", ["ours.json", "ours.yml", "ansible.json", "ansible.yml"])
+def test_a_fleet_comes_from_an_inventory_file(hosts, tmp_path, name):  # noqa: F811
+    content = inventory_of(hosts)
+    variables = {host: variables_of(target) for host, target in content["targets"].items()}
+    if name == "ansible.json":
+        content = as_ansible_lists(variables)
+    elif name == "ansible.yml":
+        content = {"all": {"children": {"edge": {"hosts": variables}, "office": {"hosts": {"desk": {}}}}}}
+    path = tmp_path / name
+    path.write_text(json.dumps(content) if name.endswith("json") else yaml.safe_dump(content))
+    release = synced(tmp_path, {"model.onnx": name.encode()}, minute=14)
+    given = {"inventory": str(path), "group": "edge"} if name.startswith("ansible") else str(path)
+    result = run(release, tmp_path, targets=given, policy=AT_ONCE)
+    assert (result["state"], [target["name"] for target in result["targets"]]) == ("SUCCEEDED", TARGETS)
+    assert [host.current for host in hosts] == [release["release_id"]] * 2
 
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHAHJ0NHzX+zH0UZ2XMI7hlDgvBRHKdTq5KxXWKJxJxl"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import tarfile
 from dataclasses import replace
@@ -223,3 +224,12 @@ def test_a_limit_on_the_rate_is_kept(bucket: Bucket, store):
     result = sync(bucket.access, bucket.uri("slow/model.onnx"), "digits", store, transfer=slow)
     assert result.seconds >= 0.15
     assert store.verify(result.release) == ()
+
+
+def test_no_secret_is_logged_even_at_debug_level(bucket: Bucket, store, caplog):
+    caplog.set_level(logging.DEBUG)
+    bucket.put("quiet/model.bin", b"weights")
+    for number, key in enumerate(["quiet/model.bin", "quiet/"]):
+        sync(bucket.access, bucket.uri(key), f"digits-{number}", store)
+    assert "HEAD" in caplog.text  # boto3 told all that it tells
+    assert bucket.secret_key not in caplog.text

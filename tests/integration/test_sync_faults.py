@@ -125,6 +125,31 @@ def test_a_second_sync_of_a_model_waits_for_the_first_and_takes_its_release(buck
     assert [result["reused_bytes"] for result in results] == [0, artifact.size_bytes]
 
 
+def test_two_syncs_of_different_artifacts_at_once_both_become_releases(bucket: Bucket, artifact, store):
+    s3 = bucket.access.client("s3")
+    body = s3.get_object(Bucket=bucket.name, Key="faults/model.tar.gz")["Body"].read()
+    bucket.put("faults/another/model.bin", body)
+    another = describe(bucket.access, bucket.uri("faults/another/model.bin"))
+    processes = [child(bucket, wanted, store, 3, "tell") for wanted in (artifact, another)]
+    try:
+        holder = first_to_tell(*processes)
+        waiter = next(process for process in processes if process is not holder)
+        assert waiter.poll() is None
+        holder.stdin.write("go on\n")
+        holder.stdin.flush()
+        assert first_to_tell(waiter)
+        waiter.stdin.write("go on\n")
+        waiter.stdin.flush()
+        for process in processes:
+            process.communicate(timeout=60)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert len(store.releases("digits")) == 2
+    assert [store.verify(release) for release in store.releases("digits")] == [(), ()]
+
+
 def first_to_tell(*processes):
     import select
 

@@ -160,6 +160,9 @@ HOSTILE = {
     "a dot": (member("code/./evil", b"x"), "'code/./evil'"),
     "an empty component": (member("code//evil", b"x"), "'code//evil'"),
     "a backslash": (member("..\\evil", b"x"), r"evil"),
+    "a NUL": (member("s", b"x", pax_headers={"path": "evil\0name"}), r"evil\\x00name"),
+    "4,096 bytes": (member("n" * 4096, b"x"), "longer than"),
+    "not assigned": (member("evil\uffff", b"x"), "unassigned"),
     "a newline": (member("evil\nname", b"x"), r"evil\\nname"),
     "an escape": (member("\x1b[2Jevil", b"x"), r"x1b\[2Jevil"),
     "right to left": (member("evil\u202egz.exe", b"x"), "evil"),
@@ -189,6 +192,26 @@ def test_a_hostile_member_is_refused_by_its_name(folder, tmp_path, kind):
     with pytest.raises(ArtifactRefused, match=named):
         unpacked(folder, gzip.compress(tar_of(hostile)))
     assert set(tmp_path.rglob("*")) == before
+
+
+RESERVED = (
+    "CON",
+    "nul.txt",
+    "-rf",
+    "~",
+    ".git/config",
+    "a:b",
+    "trailing. ",
+    "*",
+    "$(id)",
+    "current",
+    ".staging",
+)
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_a_name_that_means_something_to_another_program_is_a_plain_file_here(folder, name):
+    assert unpacked(folder, tar_of(member(name, b"x")), "model.tar") == {name: b"x"}
 
 
 @pytest.mark.parametrize(

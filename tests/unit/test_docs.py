@@ -69,6 +69,25 @@ def test_every_metric_is_in_the_table_of_metrics_and_no_other():
     assert set(listed) == counted
 
 
+def test_every_extra_of_a_connection_that_is_read_is_in_the_reference():
+    page = (ROOT / "docs/reference/configuration.md").read_text()
+    hooks = [(ROOT / f"hybrid_provider/hooks/{name}.py").read_text() for name in ("ssh", "docker_engine")]
+    by_name = r'extra(?:\.get\(|\[)"(\w+)"|(?:_seconds|_duration)\(conn_id, extra, "(\w+)"'
+    read = {name for text in hooks for found in re.findall(by_name, text) for name in found if name}
+
+    assert {name for name in read if f"`{name}`" not in page} == set()
+
+
+def test_the_programs_that_a_host_needs_are_those_that_preflight_looks_for():
+    (listed,) = re.findall(
+        r"POSIX's own `([\w ]+)`, and beyond\nthese `([\w ]+)`", (ROOT / "docs/ssh-hosts.md").read_text()
+    )
+    preflight = (ROOT / "hybrid_provider/targets/scripts/preflight.sh").read_text()
+    (asked,) = re.findall("tools='(.*)'", preflight)
+
+    assert sorted(" ".join(listed).split()) == asked.split()
+
+
 def test_every_test_that_the_comparison_calls_as_a_witness_is_there():
     witnesses = re.findall(r"`(test_\w+)`", (ROOT / "docs/comparison.md").read_text())
     tests = (ROOT / "tests/integration/test_training_weaknesses.py").read_text()

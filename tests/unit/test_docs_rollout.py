@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
 from hybrid_provider.hooks.fleet import fleet_of
+from hybrid_provider.rollout.command_line import parser
 from hybrid_provider.rollout.golden import read_cases
+from hybrid_provider.rollout.policy import RolloutPolicy
 from hybrid_provider.rollout.probe_settings import probe_of
 from hybrid_provider.rollout.states import FAILURES, TargetState
 
@@ -39,3 +43,26 @@ def test_every_state_is_explained_and_what_counts_as_a_failure_is_named():
 def test_the_golden_file_is_one():
     (golden,) = re.findall(r"```json\n(.*?)```", TEXT, flags=re.DOTALL)
     assert read_cases(golden, "golden.json")[0].name == "a seven"
+
+
+def test_every_setting_of_a_policy_is_listed_with_its_default():
+    listed = {}
+    for names, defaults in re.findall(
+        r"^\| (`[^|]+`) \| (`[^|]+`) \|", TEXT.partition("## Targets")[0], flags=re.MULTILINE
+    ):
+        listed |= dict(zip(re.findall(r"`(\w+)`", names), re.findall(r"`([^`]+)`", defaults), strict=True))
+    assert listed.keys() == {field.name for field in fields(RolloutPolicy)}
+    assert RolloutPolicy.of({name: json.loads(value) for name, value in listed.items()}) == RolloutPolicy()
+
+
+def test_every_exit_code_of_a_command_is_one_that_its_help_tells():
+    for name in ("deploy", "status", "rollback", "audit", "pin"):
+        told = subparser(name).epilog
+        assert told.startswith("Exit codes: 0: ")
+        assert "2: asked for what cannot be right." in told
+        assert ("75: nothing was switched" in told) == (name in {"deploy", "rollback"})
+
+
+def subparser(name):
+    (commands,) = parser()._subparsers._group_actions
+    return commands.choices[name]

@@ -145,6 +145,7 @@ def test_the_command_proves_a_record_and_names_what_is_broken(chain, capsys):
     assert main(["verify", *store, "--head", str(heads[-1])]) == 1
     assert "entry 4 is not what was appended after entry 3" in capsys.readouterr().err
     assert main(["verify", *store, "--head", "4"]) == 2
+    assert main(["verify", "--store", f"{store[1]}-misspelt"]) == 2
 
 
 def test_the_command_runs_as_a_module(chain):

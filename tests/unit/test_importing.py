@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from hybrid_provider.artifacts import importing
 from hybrid_provider.artifacts.archive import Limits
 from hybrid_provider.artifacts.importing import import_release
 from hybrid_provider.artifacts.policy import ArtifactPolicy
@@ -118,3 +119,31 @@ def test_a_bomb_is_refused(store, tmp_path):
     (tmp_path / "bomb.tar").write_bytes(archive.getvalue())
     with pytest.raises(ArtifactRefused, match="'zeros'"):
         import_release(store, "digits", tmp_path / "bomb.tar", limits=Limits(unpacked_bytes=1000))
+
+
+def become_a_link(folder, secret):
+    (folder / "code").rename(folder / "moved")
+    (folder / "code").symlink_to(secret)
+
+
+def become_a_pipe(folder, secret):
+    (folder / "code/inference.py").unlink()
+    os.mkfifo(folder / "code/inference.py")
+
+
+@pytest.mark.parametrize("become", [become_a_link, become_a_pipe])
+def test_what_became_a_link_or_a_pipe_since_it_was_looked_at_is_not_read(
+    store, folder, tmp_path, monkeypatch, become
+):
+    """Whoever may write into the folder could have the worker read what only the worker may."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/inference.py").write_bytes(b"secret!")
+
+    def swap(_):
+        become(folder, tmp_path / "secret")
+        return 1 << 30
+
+    monkeypatch.setattr(importing, "free_bytes", swap)
+    with pytest.raises((ArtifactNotFound, ArtifactRefused), match=r"code/inference\.py"):
+        import_release(store, "digits", folder)
+    assert store.releases("digits") == ()

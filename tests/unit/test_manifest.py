@@ -16,7 +16,7 @@ from hybrid_provider.exceptions import ArtifactRefused
 SHA256 = hashlib.sha256(b"x").hexdigest()
 components = (
     st.text(
-        st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"], exclude_characters="/\\"),
+        st.characters(exclude_categories=["Cc", "Cf", "Cn", "Cs", "Zl", "Zp"], exclude_characters="/\\"),
         min_size=1,
         max_size=20,
     )

@@ -112,3 +112,12 @@ def test_a_mapping_of_plain_values_is_a_policy():
 def test_a_mistake_in_a_policy_is_explained(given, named):
     with pytest.raises(ConfigurationError, match=named):
         ArtifactPolicy.of(given)
+
+
+def test_no_link_on_this_machine_leads_out_of_the_allowed_sources(tmp_path):
+    (tmp_path / "models/digits").mkdir(parents=True)
+    (tmp_path / "models/secret").symlink_to("/etc")
+    policy = ArtifactPolicy(allowed_sources=(f"file://{tmp_path}/models/",))
+    policy.check_source(f"file://{tmp_path}/models/digits/")
+    with pytest.raises(ArtifactRefused, match="lies outside"):
+        policy.check_source(f"file://{tmp_path}/models/secret/passwd")

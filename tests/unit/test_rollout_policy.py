@@ -61,6 +61,7 @@ def test_words_are_settings():
         ({"probe_interval": 0}, "probe_interval"),
         ({"bake_time": "60"}, "bake_time"),
         ({"min_healthy_time": 300}, "leaves no time"),
+        ({"healthy_deadline": 6, "min_healthy_time": 1}, "no probe could ever pass; give more than 6 s"),
         ({"probe_interval": 301}, "no probe could ever pass"),
         ({"probe_interval": 70}, "bake_time .* is over before a second probe"),
         ({"waves": ["100%", 1]}, "nothing is left after 100%"),

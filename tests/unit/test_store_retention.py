@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from hybrid_provider.artifacts.artifact import Artifact
 from hybrid_provider.artifacts.folder import FolderWriter
 from hybrid_provider.artifacts.retention import in_use, pin, pins, prune, unpin
 from hybrid_provider.artifacts.store import Channel, ReleaseStore
-from hybrid_provider.exceptions import ConfigurationError, ReleaseNotFound
+from hybrid_provider.exceptions import ConfigurationError, ReleaseNotFound, StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -207,3 +209,37 @@ def test_models_are_listed_by_name(store):
     (store.root / "lost+found").mkdir()
     (store.root / "not a model/releases").mkdir(parents=True)
     assert store.models() == ("digits",)
+
+
+def test_what_is_read_while_others_prune_and_add_is_whole_or_said_to_be_gone(store):
+    add(store, 1)
+    ended, read, broken = threading.Event(), [], []
+
+    def deploy() -> None:
+        while not ended.is_set():
+            for release_id in ids(store):
+                # Its manifest may have gone between two looks.
+                with suppress(ReleaseNotFound, StoreError):
+                    release = store.release("digits", release_id)
+                    with in_use(store, release):
+                        broken.extend(store.verify(release))
+                        read.append(release_id)
+
+    def prune_often() -> None:
+        while not ended.is_set():
+            prune(store, "digits", keep=1)
+
+    threads = [threading.Thread(target=act) for act in (deploy, deploy, prune_often)]
+    for thread in threads:
+        thread.start()
+    try:
+        for day in range(2, 20):
+            add(store, day)
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert broken == []
+    assert len(set(read)) > 1
+    prune(store, "digits", keep=1)
+    assert ids(store) == (store.release("digits", "latest").release_id,)

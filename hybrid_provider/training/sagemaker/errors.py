@@ -36,6 +36,7 @@ _CREDENTIALS: Final = frozenset(
     }
 )  # fmt: skip
 _CREATE: Final = "CreateTrainingJob"
+_LATER: Final = "the same may work later, so a retry of the task may help"
 _SERVICES: Final = {"DescribeLogStreams": "logs", "GetLogEvents": "logs", "GetRole": "iam"}
 _DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _QUOTA: Final = re.compile(
@@ -68,7 +69,7 @@ def sagemaker_errors_explained(operation: str, what: str) -> Iterator[None]:
     except ParamValidationError as error:
         raise TrainingRefused(f"{what}: {error}") from error
     except BotoCoreError as error:
-        raise CloudUnavailable(f"{what}: {operation} got no answer: {error}") from error
+        raise CloudUnavailable(f"{what}: {operation} got no answer: {error}; {_LATER}") from error
     except ClientError as error:
         raise explained(operation, what, error) from error
 
@@ -87,7 +88,7 @@ def explained(operation: str, what: str, error: ClientError) -> HybridError | Na
     """The error of ours that says what AWS said."""
     code, message = code_of(error), message_of(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    said = f"{what}: {operation} answered {code}: {message}"
+    said = f"{what}: {operation} answered {code}: {message.removesuffix('.')}"
     if code == "ResourceInUse":
         return NameTaken(said)
     if code == "ResourceLimitExceeded":
@@ -95,7 +96,7 @@ def explained(operation: str, what: str, error: ClientError) -> HybridError | Na
     if code in _EXPIRED:
         return CloudUnavailable(f"{said}; the credentials of the aws connection have run out, renew them")
     if code in _NOT_NOW or status >= _SERVER_ERROR:
-        return CloudUnavailable(said)
+        return CloudUnavailable(f"{said}; {_LATER}")
     return _refused(operation, said, code)
 
 
@@ -106,7 +107,7 @@ def _refused(operation: str, said: str, code: str) -> HybridError:
         service = _SERVICES.get(operation, "sagemaker")
         also = " (with iam:PassRole on the role, and sagemaker:AddTags)" if operation == _CREATE else ""
         return TrainingRefused(f"{said}; grant {service}:{operation}{also} to the aws connection's identity")
-    return TrainingRefused(said)
+    return TrainingRefused(f"{said}; correct what it names, in the task's arguments or the aws connection")
 
 
 def _quota(said: str, message: str) -> HybridError:

@@ -47,11 +47,18 @@ with DAG("fleet_canary", schedule=None, **SETTINGS):
     )
     OnPremRollbackOperator(task_id="back", only_from=canary.output, **FLEET)
 
-with DAG("fleet_killed", schedule=None, **SETTINGS):
-    OnPremDeployOperator(
-        task_id="deploy",
-        model_name="digits",
-        targets=HOSTS,
-        release="{{ params.release }}",
-        policy="{{ params.policy }}",
-    )
+# Killed by whoever waits for them; a worker that is lost is retried, and a deferred task resumes.
+for dag_id, settings in {
+    "fleet_killed": {},
+    "fleet_lost": {"retries": 3, "retry_delay": timedelta(seconds=1)},
+    "fleet_deferred": {"deferrable": True},
+}.items():
+    with DAG(dag_id, schedule=None, **SETTINGS):
+        OnPremDeployOperator(
+            task_id="deploy",
+            model_name="digits",
+            targets=HOSTS,
+            release="{{ params.release }}",
+            policy="{{ params.policy }}",
+            **settings,
+        )
