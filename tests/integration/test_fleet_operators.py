@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from hybrid_provider.artifacts.importing import import_release
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.exceptions import ConfigurationError
 from hybrid_provider.fleet.assets import model_asset
@@ -258,6 +260,31 @@ def test_an_audit_finds_changed_files_repairs_them_and_writes_the_rows_anew(flee
     assert (row["release"], row["probe"]["healthy"]) == (second["release_id"], True)
 
 
+def test_a_repair_goes_only_where_the_direction_policy_leads(hosts, tmp_path, monkeypatch):  # noqa: F811
+    imports, store = tmp_path / "imports", ReleaseStore(tmp_path / "store")
+    (imports / "model").mkdir(parents=True)
+    (imports / "model" / "model.onnx").write_bytes(b"imported")
+    context = task_context()
+    release = import_release(store, "digits", imports / "model").to_dict(seconds=0.1, reused_bytes=0)
+    run(release, tmp_path, context=context, policy=AT_ONCE)
+    file = hosts[1].model / "current" / "model.onnx"
+    file.chmod(0o644)
+    file.write_bytes(b"importeD")
+    head = store.evidence.head()
+
+    directions = tmp_path / "directions.yml"
+    monkeypatch.setenv("AIRFLOW__HYBRID__DIRECTION_POLICY", str(directions))
+    directions.write_text("- from: s3://factory/\n  to: '*'\n")
+    with pytest.raises(AirflowFailException, match=rf"leads from file://{imports}/model to edge_02 \(group"):
+        look(tmp_path, as_task(context, "audit"), rehash=True, repair=True)
+    assert (file.read_bytes(), store.evidence.head()) == (b"importeD", head)
+
+    directions.write_text(f"- from: file://{imports}/\n  to: '*'\n")
+    result = look(tmp_path, as_task(context, "audit"), rehash=True, repair=True)
+    assert (result["drift"], result["repaired"]["state"]) == ([], "SUCCEEDED")
+    assert (hosts[1].model / "current" / "model.onnx").read_bytes() == b"imported"
+
+
 def test_a_bake_waits_on_a_timer_and_goes_on_where_it_was(hosts, tmp_path):  # noqa: F811
     release = synced(tmp_path, {"model.onnx": b"baked"}, minute=12)
     context = task_context()
@@ -314,11 +341,41 @@ def inventory_of(hosts):  # noqa: F811
     return {"targets": targets}
 
 
-def test_a_fleet_comes_from_an_inventory_file(hosts, tmp_path):  # noqa: F811
-    path = tmp_path / "fleet.json"
-    path.write_text(json.dumps(inventory_of(hosts)))
-    release = synced(tmp_path, {"model.onnx": b"by inventory"}, minute=14)
-    assert run(release, tmp_path, targets=str(path), policy=AT_ONCE)["state"] == "SUCCEEDED"
+def variables_of(target):
+    """A target of our own form, as Ansible's variables."""
+    ansible = {
+        "host": "ansible_host",
+        "port": "ansible_port",
+        "user": "ansible_user",
+        "key_file": "ansible_ssh_private_key_file",
+    }
+    return {ansible.get(name, f"hybrid_{name}"): value for name, value in target.items()}
+
+
+def as_ansible_lists(variables):
+    """The JSON of ``ansible-inventory --list``."""
+    return {
+        "_meta": {"hostvars": variables},
+        "all": {"children": ["ungrouped", "edge"]},
+        "edge": {"hosts": list(variables)},
+    }
+
+
+@pytest.mark.parametrize("name", ["ours.json", "ours.yml", "ansible.json", "ansible.yml"])
+def test_a_fleet_comes_from_an_inventory_file(hosts, tmp_path, name):  # noqa: F811
+    content = inventory_of(hosts)
+    variables = {host: variables_of(target) for host, target in content["targets"].items()}
+    if name == "ansible.json":
+        content = as_ansible_lists(variables)
+    elif name == "ansible.yml":
+        content = {"all": {"children": {"edge": {"hosts": variables}, "office": {"hosts": {"desk": {}}}}}}
+    path = tmp_path / name
+    path.write_text(json.dumps(content) if name.endswith("json") else yaml.safe_dump(content))
+    release = synced(tmp_path, {"model.onnx": name.encode()}, minute=14)
+    given = {"inventory": str(path), "group": "edge"} if name.startswith("ansible") else str(path)
+    result = run(release, tmp_path, targets=given, policy=AT_ONCE)
+    assert (result["state"], [target["name"] for target in result["targets"]]) == ("SUCCEEDED", TARGETS)
+    assert [host.current for host in hosts] == [release["release_id"]] * 2
 
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHAHJ0NHzX+zH0UZ2XMI7hlDgvBRHKdTq5KxXWKJxJxl"
