@@ -1,7 +1,7 @@
 # Three images of one project:
 #   airflow    Airflow with this provider, Celery and the edge worker; the one to take to production
 #   emulator   the same with the embedded cloud, for the demo
-#   host       one on-premises host of the demo: an SSH server and a model server, no Airflow
+#   host       one on-premises host of the demo: an SSH server or the gate of a Docker Engine, and a model server
 #
 # The slim image of Airflow, because constraints.txt pins every library of it: the full image brings providers
 # (and an aiobotocore) that need other versions of boto3.

@@ -8,6 +8,7 @@ Then a release of which a tenth is new (``delta``), and one that is there alread
 The eight hosts share this machine's processors and, unless ``--inside`` says otherwise, its memory as their
 disks: eight hosts have eight disks, and one disk behind all of them would be what is measured.
 
+It needs root and the Debian packages openssh-server, openssh-client, rsync and ansible-core.
 Run it with ``make bench-fanout``, or ``python -m benchmarks.fanout --help``. The last line is JSON.
 """
 
@@ -215,6 +216,8 @@ def main() -> None:
     memory = Path("/dev/shm")  # noqa: S108 - a disk, and no name of a file
     parser.add_argument("--inside", type=Path, default=memory, help="the hosts' disk (default: memory)")
     arguments = parser.parse_args()
+    if missing := [program for program in ("scp", "rsync", "ansible") if shutil.which(program) is None]:
+        parser.error(f"missing: {', '.join(missing)}; install openssh-client, rsync and ansible-core")
     with tempfile.TemporaryDirectory(dir=arguments.inside, prefix="bench-") as name, ExitStack() as stack:
         folder = Path(name)
         hosts = [stack.enter_context(sshd(folder / f"host-{n}", f"host-{n}")) for n in range(HOSTS)]

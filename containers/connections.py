@@ -1,15 +1,17 @@
-"""Gives Airflow the demo's connections: the embedded cloud, and the hosts named as arguments.
+"""Gives Airflow the demo's connections: the embedded cloud, and the hosts and engines named as arguments.
 
 They are ordinary connections in Airflow's database, there to be read and changed under Admin, Connections.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hybrid_provider.emulator import EmulatedHost
 from playground.environment import aws_connection, connection_id, ssh_connection
@@ -30,8 +32,13 @@ def main() -> int:
     services = aws["extra"]["service_config"]
     for name in ("s3", "sagemaker", "logs", "sts", "iam"):
         services.setdefault(name, {})["endpoint_url"] = environment[f"AWS_ENDPOINT_URL_{name.upper()}"]
-    hosts = [host(name) for name in sys.argv[1:]]
-    connections = {"aws_default": aws} | {connection_id(each): ssh_connection(each) for each in hosts}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--hosts", nargs="+", default=[])
+    parser.add_argument("--engines", nargs="+", default=[])
+    named = parser.parse_args()
+    connections = {"aws_default": aws}
+    connections |= {connection_id(each): ssh_connection(each) for each in map(host, named.hosts)}
+    connections |= {name.replace("-", "_"): engine_connection(name) for name in named.engines}
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         file.write(json.dumps(connections))
         file.flush()
@@ -53,6 +60,37 @@ def host(name: str) -> EmulatedHost:
         model_server_url=f"http://{name}:8080",
         reload_command='kill -HUP "$(cat "$HOME/model-server.pid")"',
     )
+
+
+def engine_connection(name: str) -> dict[str, Any]:
+    """A Docker Engine on a port, known by its certificate as we are by ours."""
+    certificates = KEY_FILE.parent / name
+    return {
+        "conn_type": "docker_engine",
+        "host": f"tcp://{name}:2376",
+        "extra": {
+            "ca_cert": str(certificates / "ca.pem"),
+            "client_cert": str(certificates / "client-cert.pem"),
+            "client_key": str(certificates / "client-key.pem"),
+            "probe_url": f"http://{name}:8080/ping",
+            "serving": {
+                # Built with the stack and of no registry: what an engine has, it does not pull.
+                "image": "hybrid-host",
+                "command": ["/opt/host/serve"],
+                "networks": ["hybrid_site"],
+                # Of the engine's own machine; no network with a way out opens it.
+                "address": "127.0.0.1",
+                "port": 18080,
+                "memory_bytes": 512 * 2**20,
+                "host_config": {
+                    "Init": True,
+                    "CapDrop": ["ALL"],
+                    "SecurityOpt": ["no-new-privileges"],
+                    "PidsLimit": 128,
+                },
+            },
+        },
+    }
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from airflow.providers.standard.operators.hitl import HITLBranchOperator
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, Param
 
 from hybrid_provider.notifications.hybrid import HybridNotifier
+from hybrid_provider.operators.approval import ApprovalBranchOperator
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.gate import ModelGateOperator
 from hybrid_provider.operators.rollback import OnPremRollbackOperator
@@ -111,7 +111,7 @@ with DAG(
     canary = OnPremDeployOperator(
         task_id="canary", release=sync.output, stop_after="canary", **fleet_of_hosts
     )
-    approval = HITLBranchOperator(
+    approval = ApprovalBranchOperator(
         task_id="approval",
         subject=f"Put the retrained {MODEL} live on all hosts?",
         body="""
@@ -136,7 +136,13 @@ Release **{{ canary.release_id }}** passed the gate: {{ verdict.reason }}.
         defaults="Reject",
         response_timeout=RESPONSE_TIMEOUT,
     )
-    fleet = OnPremDeployOperator(task_id="fleet", release=sync.output, **fleet_of_hosts)
+    fleet = OnPremDeployOperator(
+        task_id="fleet",
+        release=sync.output,
+        # The evidence, the page and the model's event say who it was.
+        approved_by="{{ ti.xcom_pull('approval', key='answered_by') }}",
+        **fleet_of_hosts,
+    )
     take_back = OnPremRollbackOperator(task_id="take_back", only_from=sync.output, **fleet_of_hosts)
 
     gate >> sync

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 from airflow.api_fastapi.app import get_auth_manager
@@ -23,9 +22,9 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Query, Response
 from fastapi.responses import FileResponse
 
 from hybrid_provider.fleet import records
+from hybrid_provider.fleet.plugin import STATIC, version_of_page
 from hybrid_provider.fleet.summary import census, is_running, metric_series, summary_of
 
-STATIC: Final = Path(__file__).parent / "static"
 # Enough for the charts of some years of weekly releases.
 CHARTED: Final = 400
 
@@ -37,40 +36,44 @@ app = FastAPI(
 )
 
 
-def _model(asset_id: int, session: SessionDep) -> str:
-    name = records.model(session, asset_id)
-    if name is None:
-        raise HTTPException(
-            404, f"asset {asset_id} is no model of a fleet; the list of models has those that are"
-        )
-    return name
+def _asset(name: str, session: SessionDep, user: GetUserDep) -> int:
+    """The id of a model's asset, for who may read that one."""
+    asset_id = records.asset_of(session, name)
+    if asset_id is None:
+        raise HTTPException(404, f"no DAG has the asset of a model {name!r} now")
+    if not _may_read(asset_id, user):
+        raise HTTPException(403, f"you may not read the asset of model {name!r}")
+    return asset_id
 
 
-ModelDep = Annotated[str, Depends(_model)]
+def _may_read(asset_id: int, user: GetUserDep) -> bool:
+    details = AssetDetails(id=str(asset_id))
+    return get_auth_manager().is_authorized_asset(method="GET", details=details, user=user)
 
 
-@app.get("/static/{name}")
-def script(name: str) -> FileResponse:
-    """One of the page's modules."""
+AssetDep = Annotated[int, Depends(_asset)]
+
+
+@app.get("/static/{version}/{name}")
+def script(version: str, name: str) -> FileResponse:
+    """One of the page's modules, which a browser keeps as long as the address names their version."""
     if name not in {path.name for path in STATIC.glob("*.js")}:
         raise HTTPException(404, f"the page has no file {name!r}")
-    # After an upgrade a browser must not mix modules of two versions.
-    headers = {"Cache-Control": "no-cache"}
-    return FileResponse(STATIC / name, media_type="text/javascript", headers=headers)
+    # While servers are upgraded one by one, another one's modules are asked for here.
+    kept = "private, max-age=31536000, immutable" if version == version_of_page() else "no-cache"
+    return FileResponse(STATIC / name, media_type="text/javascript", headers={"Cache-Control": kept})
 
 
 @app.get("/models")
 def models(session: SessionDep, user: GetUserDep) -> dict[str, Any]:
     """Every model that the user may read, each fleet at one look."""
-    may_read = get_auth_manager().is_authorized_asset
     found = []
     for asset_id, name in records.models(session):
-        if not may_read(method="GET", details=AssetDetails(id=str(asset_id)), user=user):
+        if not _may_read(asset_id, user):
             continue
         rollout = records.rollout(session, asset_id)
         found.append(
             {
-                "asset_id": asset_id,
                 "name": name,
                 "summary": summary_of(records.hosts(session, asset_id)),
                 "rollout": _headline(rollout),
@@ -79,10 +82,10 @@ def models(session: SessionDep, user: GetUserDep) -> dict[str, Any]:
     return {"models": found}
 
 
-@app.get("/models/{asset_id}")
+@app.get("/models/{name}")
 def fleet(
-    asset_id: int,
-    name: ModelDep,
+    asset_id: AssetDep,
+    name: str,
     session: SessionDep,
     user: GetUserDep,
     if_none_match: Annotated[str | None, Header()] = None,
@@ -92,7 +95,6 @@ def fleet(
     rollout = records.rollout(session, asset_id)
     body = json.dumps(
         {
-            "asset_id": asset_id,
             "name": name,
             "summary": summary_of(hosts),
             "hosts": hosts,
@@ -108,9 +110,9 @@ def fleet(
     return Response(body, media_type="application/json", headers=headers)
 
 
-@app.get("/models/{asset_id}/history", dependencies=[Depends(_model)])
+@app.get("/models/{name}/history")
 def history(
-    asset_id: int,
+    asset_id: AssetDep,
     session: SessionDep,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     before: int | None = None,
@@ -120,8 +122,8 @@ def history(
     return {"changes": changes, "next": more}
 
 
-@app.get("/models/{asset_id}/charts", dependencies=[Depends(_model)])
-def charts(asset_id: int, session: SessionDep) -> dict[str, Any]:
+@app.get("/models/{name}/charts")
+def charts(asset_id: AssetDep, session: SessionDep) -> dict[str, Any]:
     """Metrics per release, and hosts per release over time."""
     changes, _ = records.changes(session, asset_id, CHARTED)
     return {

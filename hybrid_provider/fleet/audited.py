@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from hybrid_provider.fleet.assets import model_asset
 from hybrid_provider.fleet.rows import (
     AUDIT_KEY,
+    FAILED_KEY,
     ROLLOUT_KEY,
     RUNNING,
     AuditRow,
@@ -19,8 +20,10 @@ from hybrid_provider.fleet.rows import (
     RolloutRow,
     host_key,
     inspected_row,
+    unheard_row,
 )
 from hybrid_provider.fleet.state import RowWriter, StateRows, origin_of
+from hybrid_provider.fleet.told import rows_told, rows_untold
 from hybrid_provider.rollout.audit import state_of
 from hybrid_provider.rollout.states import RolloutState, TargetState
 
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from hybrid_provider.fleet.rows import HostRow, Run
     from hybrid_provider.rollout.audit import Audited
 
-# As many events as the run behind a host's rollout is looked for in.
+# As many events as the run behind a host's rollout, and the rows that no target tells, are looked for in.
 _EVENTS: Final = 200
 _log = logging.getLogger(__name__)
 # In any other state of its task instance nobody goes on with a rollout.
@@ -73,9 +76,12 @@ class AuditState:
         return row["rollout"]
 
     def write(self, audited: Sequence[Audited], release_id: str | None) -> None:
-        """Every target's row, and the audit's own; the thread writes them, and this waits for it."""
+        """Every row: the targets', what the events tell, and the audit's own; this waits for the thread."""
         runs = self._runs()
         writer = RowWriter()
+        for key, told in rows_told(self._extras).items():
+            if self._rows.get(key) is None:
+                writer.put(key, partial(self._rows.set, key, told))
         for one in audited:
             writer.put(host_key(one.name), partial(self._write_host, one, runs))
         row: AuditRow = {
@@ -112,8 +118,12 @@ class AuditState:
             "seconds": 0.0,
             "training": None,
             "evidence": head.to_dict() if head else None,
+            "approved_by": None,
             "dag_id": self._origin.dag_id,
             "run_id": self._origin.run_id,
+            "rows": rows_untold(
+                {key: self._rows.get(key) for key in (ROLLOUT_KEY, FAILED_KEY)}, rows_told(self._extras)
+            ),
         }
         try:
             self._context["outlet_events"][model_asset(self._model)].extra = cast("Any", dict(extra))
@@ -132,17 +142,21 @@ class AuditState:
             return True
         return states.get(row["run_id"], {}).get(key) in _ALIVE
 
-    def _runs(self) -> Mapping[str, Run]:
-        """The run behind each rollout, by the events of the model's asset."""
+    @cached_property
+    def _extras(self) -> Sequence[Mapping[str, Any]]:
+        """Of the events of the model's asset, the newest first."""
         try:
             events = cast("Any", self._context)["inlet_events"][model_asset(self._model)]
-            extras = [event.extra for event in events.ascending(ascending=False).limit(_EVENTS)]
+            return [event.extra or {} for event in events.ascending(ascending=False).limit(_EVENTS)]
         except Exception as error:  # noqa: BLE001 - then the rows name no run
             _log.debug("The events of model %s cannot be read: %s", self._model, error)
-            return {}
+            return []
+
+    def _runs(self) -> Mapping[str, Run]:
+        """The run behind each rollout, by the events of the model's asset."""
         return {
             extra["rollout"]: (extra["dag_id"], extra["run_id"])
-            for extra in extras
+            for extra in self._extras
             if extra.get("rollout") and "run_id" in extra
         }
 
@@ -150,9 +164,7 @@ class AuditState:
         before: HostRow | None = self._rows.get(host_key(one.name))
         error = "; ".join(f"{finding.kind}: {finding.detail}" for finding in one.findings) or None
         if one.inspection is None:
-            if before is not None:
-                unheard = {**before, "state": TargetState.UNREACHABLE.value, "error": error}
-                self._rows.set(host_key(one.name), unheard)
+            self._rows.set(host_key(one.name), unheard_row(before, one.group, error))
             return
         probe: ProbeRow | None = None
         if one.answer is not None:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk.plugins_manager import AirflowPlugin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-URL_PREFIX = "/hybrid_fleet"
+URL_PREFIX: Final = "/hybrid_fleet"
+STATIC: Final = Path(__file__).parent / "static"
+
+
+@cache
+def version_of_page() -> str:
+    """Of the page's modules, so that a browser may keep them for ever and mixes no two versions."""
+    sums = (hashlib.sha256(path.read_bytes()).digest() for path in sorted(STATIC.glob("*.js")))
+    return hashlib.sha256(b"".join(sums)).hexdigest()[:12]
 
 
 async def fleet_app(
@@ -32,7 +43,7 @@ class HybridPlugin(AirflowPlugin):
         {
             "name": "Model fleet",
             # Relative: the UI resolves it against [api] base_url, whose path it so keeps.
-            "bundle_url": f".{URL_PREFIX}/static/fleet.js",
+            "bundle_url": f".{URL_PREFIX}/static/{version_of_page()}/fleet.js",
             "destination": "nav",
             "category": "browse",
             "url_route": "model-fleet",

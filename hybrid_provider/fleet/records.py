@@ -43,22 +43,21 @@ class ActionDag(TypedDict):
     paused: bool
 
 
-def models(session: Session) -> Iterator[tuple[int, str]]:
-    """Id and name of each model whose asset some DAG has now, by name."""
+def models(session: Session, prefix: str = "") -> Iterator[tuple[int, str]]:
+    """Id and name of each model whose name begins so and whose asset some DAG has now, by name."""
     query = (
         select(AssetModel.id, AssetModel.uri)
         .join(AssetActive, (AssetActive.name == AssetModel.name) & (AssetActive.uri == AssetModel.uri))
-        .where(AssetModel.uri.startswith(MODEL_URI))
+        .where(AssetModel.uri.startswith(MODEL_URI + prefix, autoescape=True))
         .order_by(AssetModel.uri)
     )
     for asset_id, uri in session.execute(query):
         yield asset_id, name_of(uri)
 
 
-def model(session: Session, asset_id: int) -> str | None:
-    """The name of one model, None if the id is not that of a model's asset."""
-    uri = session.scalar(select(AssetModel.uri).where(AssetModel.id == asset_id))
-    return name_of(uri) if uri and uri.startswith(MODEL_URI) else None
+def asset_of(session: Session, name: str) -> int | None:
+    """The id of a model's asset, None if no DAG has it now."""
+    return next((asset_id for asset_id, found in models(session, name) if found == name), None)
 
 
 def name_of(uri: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired, TypedDict
 
 from hybrid_provider.rollout.states import FAILURES, RolloutState, TargetState
 
@@ -115,6 +115,7 @@ class RolloutRow(TypedDict):
     run_id: str
     task_id: str
     map_index: int
+    approved_by: str | None
     closed: dict[str, str] | None
 
 
@@ -134,7 +135,8 @@ class AuditRow(TypedDict):
 class EventExtra(TypedDict):
     """The extra of the asset's event: a rollout that ended well; ``targets`` counts them by state.
 
-    Of a rollback, ``release`` is the one that most targets have now.
+    Of a rollback, ``release`` is the one that most targets have now. ``rows`` are those of the asset's state
+    that no target can tell, by key; :mod:`hybrid_provider.fleet.told`.
     """
 
     kind: Kind
@@ -146,8 +148,10 @@ class EventExtra(TypedDict):
     seconds: float
     training: Mapping[str, Any] | None
     evidence: HeadDict | None
+    approved_by: str | None
     dag_id: str
     run_id: str
+    rows: NotRequired[Mapping[str, Any]]
 
 
 class FailedRollout(EventExtra):
@@ -270,6 +274,25 @@ def inspected_row(
     }
 
 
+def unheard_row(before: HostRow | None, group: str | None, error: str | None) -> HostRow:
+    """One target's row where it does not answer: what was known of it stays."""
+    nothing: HostRow = {
+        "release": None,
+        "digest": None,
+        "state": "",
+        "since": None,
+        "rollout": "",
+        "previous": None,
+        "pinned": None,
+        "group": group,
+        "probe": None,
+        "error": None,
+        "dag_id": "",
+        "run_id": "",
+    }
+    return {**(before or nothing), "state": TargetState.UNREACHABLE.value, "error": error}
+
+
 def live_after(result: RolloutResult) -> str | None:
     """The release of a rollout; of a rollback, which has none of its own, what most targets have now."""
     if result.release_id is not None:
@@ -286,6 +309,7 @@ def event_extra(
     *,
     training: Mapping[str, Any] | None,
     head: Head | None = None,
+    approved_by: str | None = None,
 ) -> EventExtra:
     """What the asset's event says of a finished rollout."""
     release = live_after(result)
@@ -299,6 +323,7 @@ def event_extra(
         "seconds": round(result.seconds, 3),
         "training": _training(training),
         "evidence": head.to_dict() if head else None,
+        "approved_by": approved_by,
         "dag_id": origin.dag_id,
         "run_id": origin.run_id,
     }

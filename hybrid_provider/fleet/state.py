@@ -31,6 +31,7 @@ from hybrid_provider.fleet.rows import (
     is_end,
     live_after,
 )
+from hybrid_provider.fleet.told import packed
 from hybrid_provider.rollout.states import RolloutState, TargetState
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from hybrid_provider.evidence.chain import Head
+    from hybrid_provider.fleet.rows import EventExtra
     from hybrid_provider.rollout.result import JournalEntry, RolloutResult, TargetResult
 
 _log = logging.getLogger(__name__)
@@ -159,6 +161,7 @@ class FleetState:
         groups: The site or rack of each target, in the fleet's order.
         max_failures: How many targets may fail.
         continues: When the rollout began that this continues; None where it begins now.
+        approved_by: Who allowed it, where somebody was asked.
 
     Attributes:
         before: The row of the rollout before, or of an earlier try of this one.
@@ -176,6 +179,7 @@ class FleetState:
         groups: Mapping[str, str | None],
         max_failures: int,
         continues: datetime | None = None,
+        approved_by: str | None = None,
     ) -> None:
         self._context = context
         self._origin = origin_of(context)
@@ -205,6 +209,7 @@ class FleetState:
             "run_id": self._origin.run_id,
             "task_id": self._origin.task_id,
             "map_index": self._origin.map_index,
+            "approved_by": approved_by,
             "closed": None,
         }
         self._left = self.before if self.before and not again and self.before["state"] in RUNNING else None
@@ -268,12 +273,30 @@ class FleetState:
             training: What trained the release.
             head: Of the store's evidence, so that its end cannot be cut off unseen.
         """
-        row, origin = self._row, self._origin
-        extra = event_extra(row["kind"], result, self._digests, origin, training=training, head=head)
+        row = self._row
+        extra = self._extra(result, training, head)
+        if not self._outrun:
+            extra["rows"] = {ROLLOUT_KEY: packed(row)}
         try:
             self._context["outlet_events"][model_asset(self._row["model"])].extra = cast("Any", dict(extra))
         except Exception as error:  # noqa: BLE001 - an event fails no rollout
             _log.warning("The event of model %s carries nothing: %s", self._row["model"], error)
+
+    def _extra(
+        self,
+        result: RolloutResult,
+        training: Mapping[str, Any] | None = None,
+        head: Head | None = None,
+    ) -> EventExtra:
+        return event_extra(
+            self._row["kind"],
+            result,
+            self._digests,
+            self._origin,
+            training=training,
+            head=head,
+            approved_by=self._row["approved_by"],
+        )
 
     def _close_left(self) -> None:
         """The rollout before was left running, and this one has its targets: nobody goes on with that one."""
@@ -302,8 +325,7 @@ class FleetState:
         """Airflow emits no event of a task that failed; the history is to have it all the same."""
         if result.well and not self._again:
             return
-        extra = event_extra(self._row["kind"], result, self._digests, self._origin, training=None)
-        ended = None if result.well else extra
+        ended = None if result.well else self._extra(result)
 
         def write() -> None:
             before = self._rows.get(FAILED_KEY)

@@ -70,6 +70,7 @@ class Change(TypedDict):
     targets: dict[str, int]
     seconds: float | None
     training: dict[str, Any] | None
+    approved_by: str | None
     dag_id: str | None
     run_id: str | None
     task_id: str | None
@@ -156,6 +157,7 @@ def change_of(
         "targets": dict(extra.get("targets") or {}),
         "seconds": extra.get("seconds"),
         "training": training,
+        "approved_by": extra.get("approved_by"),
         "dag_id": extra.get("dag_id") or source.get("dag_id"),
         "run_id": extra.get("run_id") or source.get("run_id"),
         "task_id": source.get("task_id"),

@@ -176,9 +176,9 @@ class FleetAuditOperator(FleetOperator):
                 "release, or deploy one, which sets the channel champion"
             )
         release = store.release(fleet.model, expected.release_id)
-        memory = RolloutMemory.begin(context)
         targets = tuple(target for target in self._fleet().targets if target.name in drifted)
         check_direction(store, release, targets)
+        memory = RolloutMemory.begin(context)
         fleet = replace(fleet, targets=targets, policy=repair_policy(fleet.policy))
         state = fleet.state(
             context, kind="audit", memory=memory, release=release.release_id, digests=expected.digests

@@ -67,7 +67,9 @@ class OnPremDeployOperator(FleetOperator):
             model's asset is an inlet of such a task, since nobody should be told of a release yet.
         deferrable: Wait for the canary's bake in the triggerer, on a timer that needs no connection and
             holds no lease; ``[operators] default_deferrable`` where None.
-        approved_by: Who allowed it, for the evidence: ``{{ … }}`` of an approval's answer. Templated.
+        approved_by: Who allowed it, for the evidence, the fleet's state and the model's event:
+            ``{{ ti.xcom_pull('approval', key='answered_by') }}`` of a
+            :class:`~hybrid_provider.operators.approval.ApprovalBranchOperator`. Templated.
         aws_conn_id: Where the artifact is read again when this worker's store lacks the release. Templated.
         region_name: As in the amazon provider. Templated.
         kwargs: Of :class:`~hybrid_provider.operators.fleet.FleetOperator`: the model, the fleet, and how it
@@ -160,11 +162,12 @@ class OnPremDeployOperator(FleetOperator):
             memory=memory,
             release=release.release_id,
             digests={release.release_id: release.digest},
+            approved_by=self._approver,
         )
 
         facts = {"model": release.model, "digest": release.digest, "rollout": memory.rollout}
         evidence = Activations(
-            deployment.store.evidence, {**facts, "run": run_of(context), "approved_by": self.approved_by}
+            deployment.store.evidence, {**facts, "run": run_of(context), "approved_by": self._approver}
         )
 
         def journal(entry: JournalEntry) -> None:
@@ -186,6 +189,11 @@ class OnPremDeployOperator(FleetOperator):
             age=memory.age,
         )
         return self._moved(rollout, state), state
+
+    @property
+    def _approver(self) -> str | None:
+        """Nobody where the template found nobody, which as text is "None"."""
+        return self.approved_by if self.approved_by not in {None, "", "None"} else None
 
     def _defers(self) -> bool:
         if self.deferrable is None:

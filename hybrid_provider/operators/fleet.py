@@ -54,6 +54,7 @@ class Fleet:
         memory: RolloutMemory,
         digests: Mapping[str, str],
         release: str | None = None,
+        approved_by: str | None = None,
     ) -> FleetState:
         """The rows of a rollout of this fleet."""
         return FleetState(
@@ -66,6 +67,7 @@ class Fleet:
             groups={target.name: target.group for target in self.targets},
             max_failures=self.policy.max_failures,
             continues=None if memory.first else memory.began,
+            approved_by=approved_by,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from hybrid_provider.artifacts.manifest import Manifest
@@ -34,8 +35,9 @@ class Preflight:
         locked: Which other rollout works there, and for how long at most.
         epoch: Of the lease that was taken.
         readiness: What the rollout is told.
-        free_bytes: On the disk of the base folder.
+        free_bytes: On the disk of the base folder; None where a fault hides it.
         free_files: How many more that disk can hold; None where it knows no limit.
+        false_sum: Whether its sha256sum, on which every proof rests, errs about what it has not seen before.
         left_bytes: What a stream of this release brought before it was cut; None where none was.
         manifests: What may be linked from, the live release first.
     """
@@ -44,8 +46,9 @@ class Preflight:
     locked: str | None
     epoch: int
     readiness: Readiness
-    free_bytes: int
+    free_bytes: int | None
     free_files: int | None
+    false_sum: bool
     left_bytes: int | None
     manifests: Mapping[str, Manifest]
 
@@ -77,7 +80,7 @@ def disk_faults(order: Order, parts: Parts, found: Preflight) -> list[str]:
     needed -= found.left_bytes or 0
     release_id = order.brought.release_id
     remedy = "free space or lower keep_releases"
-    if found.free_bytes < needed:
+    if found.free_bytes is not None and found.free_bytes < needed:
         free = in_units(found.free_bytes)
         faults.append(f"{free} free, {in_units(needed)} needed for release {release_id}; {remedy}")
     if found.free_files is not None and found.free_files < files:
@@ -99,7 +102,9 @@ def read_preflight(answer: str, digest: str, nonce: str = "") -> Preflight:
     answers = _read(head)
     words = {key: values[-1] for key, values in answers.items()}
     committed, _, live_seconds = words.get("committed", "").partition(" ")
+    wanted = sha256(f"{nonce}\n".encode()).hexdigest()
     free_blocks, block_bytes, inodes, free_inodes = map(int, words.get("free", "0 0 0 0").split())
+    known = "free" in words or not answers.get("fault")
     return Preflight(
         faults=tuple(map(told, answers.get("fault", ()))),
         locked=words.get("locked"),
@@ -115,8 +120,9 @@ def read_preflight(answer: str, digest: str, nonce: str = "") -> Preflight:
             lease=nonce,
             overtaken=told(words.get("overtaken", "")),
         ),
-        free_bytes=free_blocks * block_bytes,
+        free_bytes=free_blocks * block_bytes if known else None,
         free_files=free_inodes if inodes else None,
+        false_sum=words.get("sum", wanted).split(" ")[0] != wanted,
         left_bytes=int(words["left"]) if "left" in words else None,
         manifests=_manifests(manifests),
     )
@@ -137,9 +143,14 @@ def read_inspection(answer: str) -> Inspection:
         holder=words.get("holder"),
         pinned=_release(words.get("pinned")),
         releases=tuple(checked_name("release", name) for name in answers.get("release", ())),
-        # A file that is missing is told by two programs.
-        changed=tuple(dict.fromkeys(map(told, answers.get("changed", ())))),
+        changed=_changed(answers),
     )
+
+
+def _changed(answers: Mapping[str, list[str]]) -> tuple[str, ...]:
+    """Files that are not as they should be, and those that are missing or that nobody brought."""
+    unequal = set(answers.get("wanted", ())) ^ set(answers.get("there", ()))
+    return tuple(dict.fromkeys(map(told, [*answers.get("changed", ()), *sorted(unequal)])))
 
 
 def _release(name: str | None) -> str | None:

@@ -133,6 +133,8 @@ class PosixTarget:
             raise TargetLocked(self.name, locked_reason(found.locked))
         self._found = found if not found.faults else None
         faults = [*found.faults]
+        if found.false_sum:
+            faults.append("its sha256sum gives a wrong sum, so nothing can be proved; install it anew")
         if order.release is not None and not found.readiness.present:
             faults += disk_faults(order, parts_of(order.release.manifest, found.manifests), found)
         if faults:
@@ -280,12 +282,8 @@ class PosixTarget:
             "probe": self._placement.local_probe or "",
         }
         activation = script("library", "proof", "reload", "activate", variables=variables)
-        finished = await self._shell.run(
-            script("library", "start", variables=self._names(order)),
-            stdin=_once(activation.encode()),
-            limit=_PATIENCE,
-        )
-        self._checked(finished)
+        text = script("library", "start", variables={**self._names(order), "activation": activation})
+        self._checked(await self._shell.run(text, limit=_PATIENCE))
 
     def _names(self, order: Order, release_id: str | None = None) -> dict[str, str | int]:
         """What every script is told; going back to another release than the order's, we know no digest."""
@@ -367,10 +365,6 @@ class PosixTarget:
             said = told("\n".join(finished.stderr.strip().splitlines()[-3:]))
             raise TargetFailed(self.name, f"a script ended with {finished.exit_code}: {said}")
         return finished.stdout
-
-
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
 
 
 def _yes(condition: bool) -> str:  # noqa: FBT001 - the shell's idea of a truth value

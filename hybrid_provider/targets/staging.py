@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from hybrid_provider.exceptions import TargetFailed, TargetUnreachable
 from hybrid_provider.targets.answers import read_arrived
 from hybrid_provider.targets.target import Staged
-from hybrid_provider.targets.tarstream import file_stream, parts_of, tar_stream
+from hybrid_provider.targets.tarstream import parts_of, rest_stream, tar_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -96,7 +96,7 @@ class Staging:
         for file in parts_of(self._release.manifest, self._there, arrived).sent:
             where, size_bytes = arrived.get(file.path, ("", 0))
             if _WORTH_APPENDING_BYTES <= size_bytes < file.size_bytes:
-                rest = file_stream(self._release.path, file, self._progress, start=size_bytes)
+                rest = rest_stream(self._release.path, file, self._progress, start=size_bytes)
                 await self._run("library", "append", stdin=self._readable(rest), start=where, size=size_bytes)
                 arrived[file.path] = (where, file.size_bytes)
         return arrived

@@ -134,26 +134,35 @@ async def tar_stream(
         yield _header(name, len(content)) + content + _padding(len(content))
     for file in parts.sent:
         yield _header(f"files/{file.path}", file.size_bytes)
-        async for chunk in file_stream(folder, file, progress):
+        async for chunk in _file_stream(folder, file, progress, 0):
             yield chunk
-        yield _padding(file.size_bytes)
     yield bytes(2 * _BLOCK_BYTES)
 
 
-async def file_stream(
-    folder: Path, file: ManifestFile, progress: Callable[[int], None], start: int = 0
+async def rest_stream(
+    folder: Path, file: ManifestFile, progress: Callable[[int], None], start: int
 ) -> AsyncIterator[bytes]:
-    """One file's bytes, or those from ``start`` on.
+    """The stream that ``append.sh`` reads: one file's bytes from ``start`` on.
 
     Raises:
         OSError: As :func:`tar_stream`.
     """
+    yield _header("rest", file.size_bytes - start)
+    async for chunk in _file_stream(folder, file, progress, start):
+        yield chunk
+    yield bytes(2 * _BLOCK_BYTES)
+
+
+async def _file_stream(
+    folder: Path, file: ManifestFile, progress: Callable[[int], None], start: int
+) -> AsyncIterator[bytes]:
     pieces = _pieces(folder / PurePosixPath(file.path), file.size_bytes, start)
     while piece := await asyncio.to_thread(next, pieces, b""):
         for begin in range(0, len(piece), _WRITE_BYTES):
             chunk = piece[begin : begin + _WRITE_BYTES]
             yield chunk
             progress(len(chunk))
+    yield _padding(file.size_bytes - start)
 
 
 def _pieces(path: Path, size_bytes: int, start: int) -> Iterator[bytes]:

@@ -36,12 +36,16 @@ QUICK = '{"bake_time": 0, "min_healthy_time": 0, "drain": 0}'
 
 @dataclass(frozen=True)
 class Site:
-    """The running Airflow: its URL, the file of its database, the passwords of ada and vera, and its releases."""
+    """The running Airflow: its URL, the file of its database, the passwords of ada and vera, and its releases.
+
+    ``hosts`` are the folders of the emulated hosts.
+    """
 
     url: str
     database: Path
     passwords: dict[str, str]
     releases: list[str]
+    hosts: tuple[Path, ...] = ()
 
     def asset(self, model: str) -> int | None:
         """The id of a model's asset, None while no DAG that has it was read."""
@@ -72,7 +76,8 @@ def site(tmp_path_factory):
         airflow.wait_until_healthy()
         home = folder / "airflow"
         passwords = json.loads((home / "simple_auth_manager_passwords.json.generated").read_text())
-        site = Site(url, home / "airflow.db", passwords, releases)
+        hosts = tuple(Path(host.root) for host in place.hosts.values())
+        site = Site(url, home / "airflow.db", passwords, releases, hosts)
         _wait_for_models(site, airflow)
         _fill(site)
         yield site

@@ -26,3 +26,8 @@ def press(page, button, steps=80):
             page.keyboard.press("Enter")
             return
     raise AssertionError(f"{steps} presses of Tab do not reach {button}")
+
+
+def focused(page, element):
+    """Until the focus is on it."""
+    page.wait_for_function("(one) => one === document.activeElement", arg=element.element_handle())

@@ -21,7 +21,9 @@ with urllib.request.urlopen(asked) as reply:
     predictions = json.load(reply)["predictions"]
 with urllib.request.urlopen("http://127.0.0.1:8080/ping") as reply:
     served = reply.headers["X-Release-Id"]
-current = os.path.basename(os.path.realpath(os.path.expanduser("~/models/%s/current")))
+link = os.path.expanduser("~/models/%s/current")
+# A host with an engine has no folder of releases: what it has is what its container serves.
+current = os.path.basename(os.path.realpath(link)) if os.path.exists(link) else served
 print(json.dumps({"predictions": predictions, "served": served, "current": current}))
 """
 

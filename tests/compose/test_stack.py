@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import httpx
@@ -13,16 +14,20 @@ from playground.environment import BUCKET, MODEL
 from tests.browser.conftest import Site
 from tests.browser.visits import go
 from tests.compose.runs import HOSTS, Run, current, served, serving
+from tests.compose.secrets import files_with, secrets_of
 
 # The first run on a machine builds all images.
 pytestmark = pytest.mark.timeout(1200)
 
+AIRFLOW = {"api-server", "scheduler", "dag-processor", "triggerer", "worker", "site-worker"}
 ONE_SHOTS = {"secrets", "migrate", "site-key", "connections"}
+# A Docker Engine's, where the others have SSH.
+PORTS = {"edge-03": 2376}
 CONF = {
     "data": f"s3://{BUCKET}/digits/data/full/",
     "hosts": [host.replace("-", "_") for host in HOSTS],
     "hyperparameters": {"epochs": 40},
-    "policy": {"waves": [1, "100%"], "bake_time": 1, "min_healthy_time": 1, "healthy_deadline": 30},
+    "policy": {"waves": [1, "100%"], "bake_time": 1, "min_healthy_time": 1, "healthy_deadline": 120},
 }
 
 # Whether a container gets a TCP connection to each address that it is given: {"address:port": true or false}.
@@ -37,6 +42,26 @@ def reaches(address):
     return True
 with ThreadPoolExecutor(len(sys.argv)) as pool:
     print(json.dumps(dict(zip(sys.argv[1:], pool.map(reaches, sys.argv[1:])))))
+"""
+
+
+# Whether edge-03's engine answers, from where its certificate is.
+ASK_ENGINE = """
+import json, socket, ssl
+folder = "/var/lib/hybrid/ssh/edge-03"
+def answers(*pair):
+    context = ssl.create_default_context(cafile=f"{folder}/ca.pem")
+    if pair:
+        context.load_cert_chain(*pair)
+    try:
+        with socket.create_connection(("edge-03", 2376), timeout=10) as plain:
+            with context.wrap_socket(plain, server_hostname="edge-03") as engine:
+                engine.sendall(b"GET /_ping HTTP/1.0\\r\\n\\r\\n")
+                return b"Api-Version" in engine.recv(4096)
+    except OSError:
+        return False
+pair = (f"{folder}/client-cert.pem", f"{folder}/client-key.pem")
+print(json.dumps({"with the site's certificate": answers(*pair), "without": answers()}))
 """
 
 
@@ -65,7 +90,7 @@ def test_every_service_runs_as_an_ordinary_user_within_limits(stack):
     running = {
         name: container for name, container in stack.containers().items() if container["State"] == "running"
     }
-    users = {name: stack.compose("exec", "-T", name, "id", "-u").strip() for name in running}
+    users = {name: users_of(stack, container["ID"]) for name, container in running.items()}
     limits = stack.engine.docker(
         "inspect",
         "--format",
@@ -73,7 +98,7 @@ def test_every_service_runs_as_an_ordinary_user_within_limits(stack):
         *(container["ID"] for container in running.values()),
     ).splitlines()
 
-    assert "0" not in users.values(), users
+    assert not [name for name, found in users.items() if not found or "0" in found], users
     for line in limits:
         memory, processes, restart = line.split()
         assert (int(memory) > 0, int(processes) > 0, restart) == (True, True, "unless-stopped"), line
@@ -86,7 +111,9 @@ def test_a_wrong_password_is_refused(stack):
 
 
 def test_the_cloud_has_no_way_to_a_host_and_the_sites_worker_none_to_the_database(stack):
-    hosts = [f"{each}:2222" for host in HOSTS for each in (stack.address(host, "site"), host)]
+    hosts = [
+        f"{each}:{PORTS.get(host, 2222)}" for host in HOSTS for each in (stack.address(host, "site"), host)
+    ]
     stores = [
         f"{each}:{port}"
         for name, port in (("postgres", 5432), ("redis", 6379))
@@ -128,6 +155,24 @@ def test_a_run_asked_for_through_the_rest_api_turns_green_and_every_host_serves_
     assert served(stack) == serving(run.xcom("sync")["release_id"])
 
 
+def test_the_engine_serves_the_release_in_one_container_that_is_open_to_the_site_alone(stack):
+    release = served(stack)["edge-03"][0]
+    (serving,) = on_the_engine(stack, "ps", "--quiet", "--no-trunc")
+    (told,) = json.loads(stack.engine.docker("inspect", serving))
+
+    assert f"HYBRID_RELEASE_ID={release}" in told["Config"]["Env"]
+    assert told["NetworkSettings"]["Networks"].keys() == {"hybrid_site"}
+    assert {opened["HostIp"] for [opened] in told["HostConfig"]["PortBindings"].values()} == {"127.0.0.1"}
+    assert told["HostConfig"]["CapDrop"] == ["ALL"]
+    assert users_of(stack, serving).isdisjoint({"0"})
+
+
+def test_the_engine_lets_in_nobody_without_the_sites_certificate(stack):
+    asked = json.loads(stack.compose("exec", "-T", "site-worker", "python", "-c", ASK_ENGINE))
+
+    assert asked == {"with the site's certificate": True, "without": False}
+
+
 @pytest.fixture
 def site(stack):
     """The stack's UI, as what logs in knows one; its database is not for tests."""
@@ -140,9 +185,10 @@ def test_a_browser_shows_the_fleet_page_with_each_host_on_its_release(stack, sit
     page = log_in("admin")
     go(page, f"{site.url}/plugin/model-fleet?model={MODEL}")
 
+    release = current(stack, HOSTS[0]).rpartition("/")[2]
     for host in HOSTS:
         row = page.locator(f"[data-host={host.replace('-', '_')}] td")
-        expect(row.nth(2)).to_have_text(release_on(stack, host), timeout=60_000)
+        expect(row.nth(2)).to_have_text(release, timeout=60_000)
 
 
 def test_a_rollout_outlives_the_scheduler_the_broker_and_the_sites_worker(stack, api):
@@ -152,17 +198,48 @@ def test_a_rollout_outlives_the_scheduler_the_broker_and_the_sites_worker(stack,
         "policy": CONF["policy"] | {"bake_time": 20},
     })  # fmt: skip
     run.wait(lambda run: run.tasks()["train"]["state"] == "running", "training")
-    stack.compose("kill", "redis", "scheduler")
-    stack.compose("start", "redis", "scheduler")
+    crash(stack, "redis", "scheduler")
 
     run.wait(lambda _: current(stack, HOSTS[0]) != before, "past its canary")
-    stack.compose("kill", "site-worker")
-    stack.compose("start", "site-worker")
+    crash(stack, "site-worker")
 
     assert run.end() == "success", run.explain()
     assert run.tasks()["deploy"]["try_number"] > 1
     assert served(stack) == serving(run.xcom("sync")["release_id"])
     assert trainings(stack) == 2
+
+
+def test_the_sites_evidence_holds_the_head_that_each_rollouts_event_tells(stack, api):
+    events = api.get("/assets/events").raise_for_status().json()["asset_events"]
+    heads = [head for event in events if (head := event["extra"].get("evidence"))]
+    given = [f"--head={head['length']}:{head['sha256']}" for head in heads]
+    told = stack.compose(
+        "exec", "-T", "site-worker", "python", "-m", "hybrid_provider.evidence", "verify", *given
+    )
+
+    assert len(heads) >= 2
+    assert f"whole, and {len(heads)} heads are in it" in told
+
+
+def test_no_secret_is_in_any_log_table_container_or_file_that_the_runs_have_left(stack):
+    secrets = secrets_of(stack)
+    texts = {
+        "a container's log": stack.compose("logs", "--no-color"),
+        "the database": stack.compose("exec", "-T", "postgres", "pg_dump", "--username=airflow", "airflow"),
+        "a container": stack.engine.docker("inspect", *stack.engine.docker("ps", "--all", "--quiet").split()),
+        "a list of processes": stack.compose("top"),
+    }
+    held = ["/var/lib/hybrid/secrets", "/var/lib/hybrid/ssh"]
+
+    assert len(secrets) == 12
+    assert files_with(stack, "site-worker", secrets, held)
+    assert [(where, name) for where, text in texts.items() for name in secrets if secrets[name] in text] == []
+    assert all(MODEL in texts[where] for where in ("a container's log", "the database", "a container"))
+    for service in AIRFLOW:
+        assert files_with(stack, service, secrets, ["/opt/airflow", "/tmp"]) == [], service
+    assert files_with(stack, "site-worker", secrets, ["/var/lib/hybrid/store"]) == []
+    for host in HOSTS:
+        assert files_with(stack, host, secrets, ["/home/edge", "/tmp"]) == [], host
 
 
 def test_down_leaves_no_container_no_network_and_no_volume(stack):
@@ -174,8 +251,13 @@ def test_down_leaves_no_container_no_network_and_no_volume(stack):
     assert docker("network", "ls", "--filter", "type=custom", "--quiet") == ""
 
 
-def test_production_starts_without_the_demo_and_is_healthy(stack):
-    production = stack.with_profiles("")
+def test_production_starts_without_the_demo_and_takes_keys_of_your_own(stack, tmp_path):
+    keys = tmp_path / "keys"
+    keys.mkdir(mode=0o750)
+    key = keys / "id_ed25519"
+    key.write_text("a key\n")
+    key.chmod(0o640)
+    production = stack.with_settings(COMPOSE_PROFILES="", SITE_SSH_KEYS=str(keys))
     production.up()
 
     containers = production.containers()
@@ -185,12 +267,34 @@ def test_production_starts_without_the_demo_and_is_healthy(stack):
     }  # fmt: skip
     assert {one["Health"] for one in containers.values() if one["State"] == "running"} == {"healthy"}
     assert production.password()
+    assert (
+        production.compose("exec", "-T", "site-worker", "cat", "/var/lib/hybrid/ssh/id_ed25519") == "a key\n"
+    )
     production.compose("down", "--volumes", "--timeout", "10")
 
 
-def release_on(stack, host):
-    """The id of the release that a host has."""
-    return current(stack, host).rpartition("/")[2]
+def crash(stack, *services):
+    """End each service's first process as a bug of its own would; that it comes back is left to the engine."""
+    for service in services:
+        container = stack.containers()[service]["ID"]
+        os.kill(int(stack.engine.docker("inspect", "--format", "{{.State.Pid}}", container)), signal.SIGKILL)
+
+
+def users_of(stack, container):
+    """As whom a container's first process and all that came of it run; what is executed in it is nobody's child."""
+    first = stack.engine.docker("inspect", "--format", "{{.State.Pid}}", container).strip()
+    rows = [
+        line.split() for line in stack.engine.docker("top", container, "-eo", "pid,ppid,uid").splitlines()[1:]
+    ]
+    family = {first}
+    while grown := {pid for pid, parent, _ in rows if parent in family} - family:
+        family |= grown
+    return {user for pid, _, user in rows if pid in family}
+
+
+def on_the_engine(stack, *arguments):
+    """What a docker command lists of the model that edge-03 has."""
+    return stack.engine.docker(*arguments, "--filter", f"label=hybrid.model={MODEL}").split()
 
 
 def reached(stack, service, addresses):

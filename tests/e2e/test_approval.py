@@ -1,12 +1,18 @@
-"""The example DAG with an approval, by the scheduler and the REST API: approved, rejected, and answered by nobody."""
+"""The example DAG with an approval, by the scheduler and the REST API: approved, rejected, and answered by nobody in time."""
 
 from __future__ import annotations
 
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
 
+from hybrid_provider.artifacts.store import ReleaseStore
 from playground.airflow_services import airflow_services
 from playground.environment import BUCKET
 from tests.servers import free_port
@@ -18,15 +24,38 @@ POLICY = {"waves": [1, "100%"], "bake_time": 0, "min_healthy_time": 0, "healthy_
 
 
 @pytest.fixture(scope="module")
-def airflow(place):
-    """All of Airflow, with a copy of the DAG that waits for two seconds."""
+def alerts():
+    """A server that stands for the webhook of hybrid_alerts: its URL, and what was posted to it."""
+    posted = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", posted
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def airflow(place, alerts):
+    """All of Airflow, with a copy of the DAG that waits for two seconds and is late after one."""
     dags = Path(place.environment["AIRFLOW__CORE__DAGS_FOLDER"])
     text = (dags / f"{DAG}.py").read_text().replace("check_interval=10", "check_interval=1")
     (dags / f"{DAG}.py").write_text(text)
     (dags / f"{UNHEARD}.py").write_text(
-        text.replace(f'"{DAG}"', f'"{UNHEARD}"').replace("hours=12", "seconds=2")
+        text.replace(f'"{DAG}"', f'"{UNHEARD}"')
+        .replace("hours=12", "seconds=2")
+        .replace("interval=timedelta(days=1)", "interval=timedelta(seconds=1)")
     )
-    with airflow_services(place, free_port()) as services:
+    hook = {"AIRFLOW_CONN_HYBRID_ALERTS": json.dumps({"conn_type": "http", "host": alerts[0]})}
+    with airflow_services(place, free_port(), hook) as services:
         services.wait_until_healthy()
         yield services
     (dags / f"{UNHEARD}.py").unlink()
@@ -112,10 +141,21 @@ def test_the_fleet_follows_an_approval_and_a_canary_that_nobody_approved_is_take
     answer(api, path, "Approve")
     assert ended(path)["take_back"] == "skipped"
     assert served(place) == [approved, approved]
+    # Who that was: in Airflow's own record, and from there in the evidence of what was activated after it.
+    details = api.get(f"{path}/taskInstances/approval/-1/hitlDetails").json()
+    who = details["responded_by_user"]["name"]
+    chain = ReleaseStore(Path(place.environment["AIRFLOW__HYBRID__STORE_ROOT"])).evidence
+    activated = [entry.facts for entry in chain.entries() if entry.kind == "activated"]
+    assert [(facts["target"], facts.get("approved_by")) for facts in activated] == [
+        ("edge_01", None),
+        ("edge_02", who),
+    ]
 
     path = run(DAG, 21)
     body = asked_about(path)["body"]
-    assert f"champion {approved}" in body
+    assert f"| metric | candidate | champion {approved} |" in body
+    # Both metrics, the candidate's first.
+    assert re.search(r"\| validation:accuracy \| 0\.\d+ \| 0\.\d+ \|", body)
     assert served(place)[0] != approved
     answer(api, path, "Reject")
     assert (ended(path)["fleet"], served(place)) == ("skipped", [approved, approved])
@@ -129,8 +169,21 @@ def test_the_fleet_follows_an_approval_and_a_canary_that_nobody_approved_is_take
         for event in events
         if event["extra"].get("kind") and event["source_dag_id"] in {DAG, UNHEARD}
     ]
-    assert sorted((one["kind"], one["release"]) for one in told) == [
-        ("deploy", approved),
-        ("rollback", approved),
-        ("rollback", approved),
+    assert sorted((one["kind"], one["release"], one["approved_by"] or "") for one in told) == [
+        ("deploy", approved, who),
+        ("rollback", approved, ""),
+        ("rollback", approved, ""),
     ]
+
+
+def test_a_run_that_is_late_is_told_to_the_webhook_by_the_triggerer(api, run, alerts, until):
+    _, posted = alerts
+    path = run(UNHEARD, 1)
+    run_id = path.rpartition("/")[2]
+    told = until(lambda: [one for one in posted if one["run_id"] == run_id], "the alert of the deadline")
+    api.patch(path, json={"state": "failed"}).raise_for_status()
+    assert told[0]["title"] == "The retrained digits is not live within a day"
+    assert (told[0]["good"], told[0]["dag_id"]) == (False, UNHEARD)
+    links = told[0]["links"]
+    assert links["Run"].endswith(f"/dags/{UNHEARD}/runs/{quote(run_id, safe='')}")
+    assert links["Fleet"].endswith("/plugin/model-fleet?model=digits")

@@ -26,6 +26,13 @@ FAST = {
 }
 
 
+KEYS = {"model", "release_id", "digest", "state", "targets", "waves", "seconds"}
+TARGET_KEYS = {
+    *("name", "state", "from_release", "to_release"),
+    *("seconds", "bytes_sent", "bytes_linked", "error"),
+}
+
+
 def connection(host, **extra) -> str:
     fields = {
         "key_file": str(host.key_file),
@@ -91,6 +98,8 @@ def test_it_returns_what_became_of_each_host_and_logs_a_table(hosts, tmp_path, c
     release = synced(tmp_path, {"model.onnx": b"weights of the first"})
     result = run(release, tmp_path)
     assert json.loads(json.dumps(result)) == result
+    assert result.keys() == KEYS
+    assert [target.keys() for target in result["targets"]] == [TARGET_KEYS] * 2
     assert (result["state"], result["release_id"], result["digest"]) == (
         "SUCCEEDED",
         release["release_id"],
@@ -215,6 +224,27 @@ def test_a_release_that_fails_its_probe_fails_the_task_with_the_reason(hosts, tm
         policy={**FAST, "healthy_deadline": 3, "probe_timeout": 1},
     )
     assert [host.current for host in hosts] == [release["release_id"]] * 2
+
+
+@pytest.mark.parametrize("on_breach", ["pause", "rollback"])
+def test_what_was_switched_before_a_breach_stays_or_goes_back_as_it_was_asked_for(
+    hosts, tmp_path, release, monkeypatch, on_breach
+):
+    run(release, tmp_path)
+    other = synced(tmp_path, {"model.onnx": on_breach.encode()}, minute=4)
+    nobody = f"http://127.0.0.1:{free_port()}/ping"
+    monkeypatch.setenv("AIRFLOW_CONN_EDGE_02", connection(hosts[1], probe_url=nobody))
+    policy = {**FAST, "healthy_deadline": 4}
+    ends = {"pause": "PAUSED", "rollback": "ROLLED_BACK"}[on_breach]
+    fails([ends, "edge_02: REVERTED"], other, tmp_path, on_breach=on_breach, policy=policy)
+    canary = other if on_breach == "pause" else release
+    assert [host.current for host in hosts] == [canary["release_id"], release["release_id"]]
+
+
+def test_a_channel_names_the_release(hosts, tmp_path, release):
+    ReleaseStore(tmp_path / "store").point("digits", "candidate", release["release_id"])
+    synced(tmp_path, {"model.onnx": b"newer, and in no channel"}, minute=5)
+    assert run("candidate", tmp_path)["release_id"] == release["release_id"]
 
 
 def test_a_policy_with_faults_names_them_all(tmp_path, release):

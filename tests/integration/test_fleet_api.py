@@ -7,7 +7,13 @@ import pytest
 from tests.fleets import ended, host, release_of, rollout, trained, write_events, write_state
 
 OLD, NEW = release_of(2), release_of(16)
-ROUTES = ["/models", "/models/1", "/models/1/history", "/models/1/charts", "/static/fleet.js"]
+ROUTES = [
+    "/models",
+    "/models/digits",
+    "/models/digits/history",
+    "/models/digits/charts",
+    "/static/v/fleet.js",
+]
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +154,7 @@ def test_the_routes_that_are_tested_are_all_that_there_are():
 
     paths = {route.path for route in app.routes}
     assert paths == {
-        "/models", "/models/{asset_id}", "/models/{asset_id}/history", "/models/{asset_id}/charts", "/static/{name}",
+        "/models", "/models/{name}", "/models/{name}/history", "/models/{name}/charts", "/static/{version}/{name}",
     }  # fmt: skip
 
 
@@ -166,7 +172,7 @@ def test_the_list_shows_models_only_each_at_one_look(admin, digits):
 
 
 def test_a_model_shows_each_host_and_the_rollout(admin, digits):
-    fleet = admin.get("/hybrid_fleet/models/1").json()
+    fleet = admin.get("/hybrid_fleet/models/digits").json()
 
     assert [(row["target"], row["release"], row["healthy"]) for row in fleet["hosts"]] == [
         ("edge-01", NEW, True), ("edge-02", OLD, True), ("edge-03", OLD, False),
@@ -179,10 +185,10 @@ def test_a_model_shows_each_host_and_the_rollout(admin, digits):
 
 
 def test_nothing_new_is_answered_without_a_body(admin, digits, database):
-    first = admin.get("/hybrid_fleet/models/1")
-    again = admin.get("/hybrid_fleet/models/1", headers={"If-None-Match": first.headers["etag"]})
+    first = admin.get("/hybrid_fleet/models/digits")
+    again = admin.get("/hybrid_fleet/models/digits", headers={"If-None-Match": first.headers["etag"]})
     write_state(database, 1, {"host/edge-01": host(OLD)})
-    changed = admin.get("/hybrid_fleet/models/1", headers={"If-None-Match": first.headers["etag"]})
+    changed = admin.get("/hybrid_fleet/models/digits", headers={"If-None-Match": first.headers["etag"]})
 
     assert (again.status_code, again.content) == (304, b"")
     assert changed.status_code == 200
@@ -190,7 +196,9 @@ def test_nothing_new_is_answered_without_a_body(admin, digits, database):
 
 
 def test_the_buttons_are_dags_with_the_model_as_outlet_and_a_tag(admin, digits):
-    actions = {action["kind"]: action for action in admin.get("/hybrid_fleet/models/1").json()["actions"]}
+    actions = {
+        action["kind"]: action for action in admin.get("/hybrid_fleet/models/digits").json()["actions"]
+    }
 
     assert actions.keys() == {"rollback", "audit"}
     assert actions["rollback"]["dag_id"] == "hybrid_rollback_digits"
@@ -200,7 +208,7 @@ def test_the_buttons_are_dags_with_the_model_as_outlet_and_a_tag(admin, digits):
 
 
 def test_a_viewer_sees_the_fleet_and_is_told_why_there_is_nothing_to_press(client, digits):
-    fleet = client("vera", "viewer").get("/hybrid_fleet/models/1").json()
+    fleet = client("vera", "viewer").get("/hybrid_fleet/models/digits").json()
 
     assert len(fleet["hosts"]) == 3
     assert [action["allowed"] for action in fleet["actions"]] == [False, False]
@@ -216,9 +224,13 @@ def test_the_server_refuses_a_viewer_s_run_whatever_the_page_shows(client, digit
 
 
 def test_the_history_has_rollouts_and_trainings_newest_first_in_pages(admin, digits):
-    first = admin.get("/hybrid_fleet/models/1/history", params={"limit": 2}).json()
-    second = admin.get("/hybrid_fleet/models/1/history", params={"limit": 2, "before": first["next"]}).json()
-    third = admin.get("/hybrid_fleet/models/1/history", params={"limit": 2, "before": second["next"]}).json()
+    first = admin.get("/hybrid_fleet/models/digits/history", params={"limit": 2}).json()
+    second = admin.get(
+        "/hybrid_fleet/models/digits/history", params={"limit": 2, "before": first["next"]}
+    ).json()
+    third = admin.get(
+        "/hybrid_fleet/models/digits/history", params={"limit": 2, "before": second["next"]}
+    ).json()
 
     shown = [
         (row["kind"], row["release"], row["state"]) for page in (first, second) for row in page["changes"]
@@ -229,7 +241,7 @@ def test_the_history_has_rollouts_and_trainings_newest_first_in_pages(admin, dig
 
 
 def test_a_rollout_that_failed_is_in_the_history_where_it_belongs(admin, digits, database):
-    newest, _ = admin.get("/hybrid_fleet/models/1/history").json()["changes"][:2]
+    newest, _ = admin.get("/hybrid_fleet/models/digits/history").json()["changes"][:2]
     failed = ended(NEW, {"REVERTED": 1}, state="FAILED", rollout="r-9") | {"task_id": "deploy"}
     rows = [
         {**failed, "at": "2026-11-23T23:00:00.000+00:00"},
@@ -237,17 +249,17 @@ def test_a_rollout_that_failed_is_in_the_history_where_it_belongs(admin, digits,
     ]
     write_state(database, 1, {"failed": {"rollouts": rows}})
 
-    changes = admin.get("/hybrid_fleet/models/1/history").json()["changes"]
+    changes = admin.get("/hybrid_fleet/models/digits/history").json()["changes"]
     assert [change["state"] for change in changes][:3] == [newest["state"], "FAILED", "SUCCEEDED"]
     assert changes[-1]["state"] == "FAILED"
-    page = admin.get("/hybrid_fleet/models/1/history?limit=1").json()
+    page = admin.get("/hybrid_fleet/models/digits/history?limit=1").json()
     assert [change["state"] for change in page["changes"]] == [newest["state"]]
-    older = admin.get(f"/hybrid_fleet/models/1/history?limit=2&before={page['next']}").json()
+    older = admin.get(f"/hybrid_fleet/models/digits/history?limit=2&before={page['next']}").json()
     assert [change["state"] for change in older["changes"]] == ["FAILED", "SUCCEEDED"]
 
 
 def test_the_charts_have_a_metric_per_release_and_hosts_per_release(admin, digits):
-    charts = admin.get("/hybrid_fleet/models/1/charts").json()
+    charts = admin.get("/hybrid_fleet/models/digits/charts").json()
 
     assert [(point["release"], point["value"]) for point in charts["metrics"]["accuracy"]] == [
         (OLD, 0.9),
@@ -256,23 +268,40 @@ def test_the_charts_have_a_metric_per_release_and_hosts_per_release(admin, digit
     assert [step["releases"] for step in charts["census"]] == [{OLD: 3}, {OLD: 2, NEW: 1}]
 
 
-@pytest.mark.parametrize("asset_id", [2, 99])
-def test_what_is_no_model_is_not_shown(admin, asset_id):
-    for route in (f"/models/{asset_id}", f"/models/{asset_id}/history", f"/models/{asset_id}/charts"):
-        answer = admin.get(f"/hybrid_fleet{route}")
+@pytest.mark.parametrize("name", ["unheard-of", "digit", "digits_", "%", "orders"])
+def test_what_is_no_model_is_not_shown(admin, name):
+    for route in ("", "/history", "/charts"):
+        answer = admin.get(f"/hybrid_fleet/models/{name}{route}")
         assert answer.status_code == 404
-        assert "no model" in answer.json()["detail"]
+        assert "no DAG has the asset" in answer.json()["detail"]
 
 
-def test_only_the_page_s_own_modules_are_served(admin):
-    module = admin.get("/hybrid_fleet/static/fleet.js")
+def test_a_model_that_one_may_not_read_is_neither_listed_nor_shown(admin, digits, monkeypatch):
+    from airflow.api_fastapi.app import get_auth_manager
+
+    def all_but_digits(*, method, user, details=None):
+        return details is None or details.id != "1"
+
+    monkeypatch.setattr(get_auth_manager(), "is_authorized_asset", all_but_digits)
+    assert [model["name"] for model in admin.get("/hybrid_fleet/models").json()["models"]] == ["spare"]
+    for route in ("", "/history", "/charts"):
+        assert admin.get(f"/hybrid_fleet/models/digits{route}").status_code == 403
+
+
+def test_only_the_page_s_own_modules_are_served_and_a_browser_keeps_those_of_this_version(admin):
+    from hybrid_provider.fleet.plugin import HybridPlugin
+
+    bundle = HybridPlugin.react_apps[0]["bundle_url"].removeprefix(".")
+    module = admin.get(bundle)
 
     assert module.headers["content-type"].startswith("text/javascript")
-    assert module.headers["cache-control"] == "no-cache"
-    assert admin.get("/hybrid_fleet/static/..%2Fapi.py").status_code == 404
-    assert admin.get("/hybrid_fleet/static/other.js").status_code == 404
+    assert "immutable" in module.headers["cache-control"]
+    other = admin.get("/hybrid_fleet/static/of-another-version/fleet.js")
+    assert (other.text, other.headers["cache-control"]) == (module.text, "no-cache")
+    assert admin.get("/hybrid_fleet/static/v/..%2Fapi.py").status_code == 404
+    assert admin.get("/hybrid_fleet/static/v/other.js").status_code == 404
 
 
 def test_nothing_is_written_through_a_route_of_ours(admin):
     for method in ("POST", "PUT", "PATCH", "DELETE"):
-        assert admin.request(method, "/hybrid_fleet/models/1").status_code == 405
+        assert admin.request(method, "/hybrid_fleet/models/digits").status_code == 405

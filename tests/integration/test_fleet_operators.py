@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from hybrid_provider.artifacts.importing import import_release
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.exceptions import ConfigurationError
 from hybrid_provider.fleet.assets import model_asset
@@ -26,6 +29,7 @@ from tests.integration.test_deploy_operator import (
     run,
     synced,
 )
+from tests.servers import free_port
 
 TARGETS = ["edge_01", "edge_02"]
 POLICY = {**FAST, "drain": 0}
@@ -46,14 +50,8 @@ def roll_back(tmp_path, context, **more):
 
 
 def look(tmp_path, context, **more):
-    operator = FleetAuditOperator(
-        task_id="audit",
-        model_name="digits",
-        targets=TARGETS,
-        policy=AT_ONCE,
-        store_root=str(tmp_path / "store"),
-        **more,
-    )
+    arguments = {"targets": TARGETS, "policy": AT_ONCE, "store_root": str(tmp_path / "store"), **more}
+    operator = FleetAuditOperator(task_id="audit", model_name="digits", **arguments)
     return operator.execute(context)
 
 
@@ -62,13 +60,21 @@ def deployed(release, accuracy):
     return ended(release["release_id"], {}, training=trained("job", accuracy=accuracy))
 
 
-def hosts_in(rows):
-    """The rows of hosts, without the times, which are of who looked: the worker or the host itself."""
-    found = {key: rows.get(key) for key in rows.values if key.startswith("host/")}
-    return {
-        key: {**row, "since": None, "probe": {**row["probe"], "at": None}}
-        for key, row in sorted(found.items())
-    }
+def without(row, *path):
+    """A row in which one thing is not said."""
+    key, *rest = path
+    return {**row, key: without(row[key], *rest) if rest and row[key] else None}
+
+
+def rows_in(rows, *, timed=False):
+    """All rows, without what is a later audit's own: when it looked, at the hosts' probes and at all."""
+    found = {key: rows.get(key) for key in sorted(rows.values)}
+    for key, row in found.items():
+        if key == "audit":
+            found[key] = without(row, "at")
+        elif key.startswith("host/"):
+            found[key] = without(row if timed else without(row, "since"), "probe", "at")
+    return found
 
 
 class Events(dict):
@@ -131,22 +137,74 @@ def test_a_rollback_takes_each_host_to_what_it_served_before_and_the_champion_wi
     assert champion_of(events) == Champion(release=first["release_id"], metrics={"accuracy": 0.9})
 
 
-def test_rows_that_are_lost_are_written_again_as_they_were_by_an_audit(fleet, tmp_path):
+def test_rows_that_are_lost_after_a_rollout_are_written_again_as_they_were_by_an_audit(fleet, tmp_path):
     context, first, _ = fleet
     back = as_task(context, "rollback")
     roll_back(tmp_path, back)
     rows = context["asset_state_store"].of()
-    before = hosts_in(rows)
-    assert {row["release"] for row in before.values()} == {first["release_id"]}
+    before, times = rows_in(rows), {name: rows.get(f"host/{name}")["since"] for name in TARGETS}
+    assert before.keys() == {"host/edge_01", "host/edge_02", "rollout"}
+    assert before["host/edge_01"]["release"] == first["release_id"]
 
     task = as_task(context, "audit") | {
         "inlet_events": Events(context["outlet_events"], back["outlet_events"])
     }
     task["ti"].run_id = "of the audit"
-    for key in before:
-        del rows.values[key]
+    rows.values.clear()
     look(tmp_path, task)
-    assert hosts_in(rows) == before
+    after = rows_in(rows)
+    assert after.pop("audit")["drift"] == []
+    assert after == before
+    # The rollout took the worker's clock where it saw the host proved; the host has its own, to the second.
+    for name, seen in times.items():
+        proved = datetime.fromisoformat(rows.get(f"host/{name}")["since"])
+        assert abs(datetime.fromisoformat(seen) - proved) <= timedelta(
+            seconds=before["rollout"]["seconds"] + 2
+        )
+
+
+def test_all_rows_are_a_cache_and_come_back_equal_also_of_what_failed(fleet, tmp_path):
+    context, _, second = fleet
+    third = synced(tmp_path, {"model.onnx": b"sick"}, minute=16)
+    sick = {**AT_ONCE, "healthy_deadline": 1, "probe_timeout": 0.5}
+    with pytest.raises(AirflowFailException, match="REVERTED"):
+        run(
+            third,
+            tmp_path,
+            context=as_task(context, "failing"),
+            policy=sick,
+            probe={"kind": "command", "command": "false"},
+            approved_by="ada",
+        )
+    nightly = as_task(context, "audit")
+    events = [context["outlet_events"]]
+    look(tmp_path, nightly | {"inlet_events": Events(*events)}, release=second)
+    rows = context["asset_state_store"].of()
+    before = rows_in(rows, timed=True)
+    assert before.keys() == {"host/edge_01", "host/edge_02", "rollout", "failed", "audit"}
+    assert (before["rollout"]["state"], before["rollout"]["release"]) == ("PAUSED", third["release_id"])
+    assert [one["approved_by"] for one in before["failed"]["rollouts"]] == ["ada"]
+    events.append(nightly["outlet_events"])
+
+    rows.values.clear()
+    again = as_task(context, "audit") | {"inlet_events": Events(*events)}
+    look(tmp_path, again, release=second)
+    assert rows_in(rows, timed=True) == before
+    # What the events before tell, no event tells again.
+    assert again["outlet_events"][model_asset("digits")].extra["rows"] == {}
+
+
+def test_a_host_that_does_not_answer_is_shown_so_also_where_nothing_was_known_of_it(fleet, hosts, tmp_path):  # noqa: F811
+    context, _, _ = fleet
+    rows = context["asset_state_store"].of()
+    rows.values.clear()
+    nobody = free_port()
+    gone = inventory_of(hosts)["targets"]["edge_01"] | {"port": nobody}
+    with pytest.raises(AirflowFailException, match="unreachable"):
+        look(tmp_path, as_task(context, "audit"), targets={"inventory": {"targets": {"gone": gone}}})
+    row = rows.get("host/gone")
+    assert (row["state"], row["release"]) == ("UNREACHABLE", None)
+    assert str(nobody) in row["error"]
 
 
 def test_a_pinned_host_is_left_alone_by_a_rollback_until_it_is_unpinned(fleet, hosts, tmp_path):  # noqa: F811
@@ -200,6 +258,31 @@ def test_an_audit_finds_changed_files_repairs_them_and_writes_the_rows_anew(flee
     assert (hosts[1].model / "current" / "model.onnx").read_bytes() == b"second"
     row = context["asset_state_store"].of().get("host/edge_01")
     assert (row["release"], row["probe"]["healthy"]) == (second["release_id"], True)
+
+
+def test_a_repair_goes_only_where_the_direction_policy_leads(hosts, tmp_path, monkeypatch):  # noqa: F811
+    imports, store = tmp_path / "imports", ReleaseStore(tmp_path / "store")
+    (imports / "model").mkdir(parents=True)
+    (imports / "model" / "model.onnx").write_bytes(b"imported")
+    context = task_context()
+    release = import_release(store, "digits", imports / "model").to_dict(seconds=0.1, reused_bytes=0)
+    run(release, tmp_path, context=context, policy=AT_ONCE)
+    file = hosts[1].model / "current" / "model.onnx"
+    file.chmod(0o644)
+    file.write_bytes(b"importeD")
+    head = store.evidence.head()
+
+    directions = tmp_path / "directions.yml"
+    monkeypatch.setenv("AIRFLOW__HYBRID__DIRECTION_POLICY", str(directions))
+    directions.write_text("- from: s3://factory/\n  to: '*'\n")
+    with pytest.raises(AirflowFailException, match=rf"leads from file://{imports}/model to edge_02 \(group"):
+        look(tmp_path, as_task(context, "audit"), rehash=True, repair=True)
+    assert (file.read_bytes(), store.evidence.head()) == (b"importeD", head)
+
+    directions.write_text(f"- from: file://{imports}/\n  to: '*'\n")
+    result = look(tmp_path, as_task(context, "audit"), rehash=True, repair=True)
+    assert (result["drift"], result["repaired"]["state"]) == ([], "SUCCEEDED")
+    assert (hosts[1].model / "current" / "model.onnx").read_bytes() == b"imported"
 
 
 def test_a_bake_waits_on_a_timer_and_goes_on_where_it_was(hosts, tmp_path):  # noqa: F811
@@ -258,11 +341,41 @@ def inventory_of(hosts):  # noqa: F811
     return {"targets": targets}
 
 
-def test_a_fleet_comes_from_an_inventory_file(hosts, tmp_path):  # noqa: F811
-    path = tmp_path / "fleet.json"
-    path.write_text(json.dumps(inventory_of(hosts)))
-    release = synced(tmp_path, {"model.onnx": b"by inventory"}, minute=14)
-    assert run(release, tmp_path, targets=str(path), policy=AT_ONCE)["state"] == "SUCCEEDED"
+def variables_of(target):
+    """A target of our own form, as Ansible's variables."""
+    ansible = {
+        "host": "ansible_host",
+        "port": "ansible_port",
+        "user": "ansible_user",
+        "key_file": "ansible_ssh_private_key_file",
+    }
+    return {ansible.get(name, f"hybrid_{name}"): value for name, value in target.items()}
+
+
+def as_ansible_lists(variables):
+    """The JSON of ``ansible-inventory --list``."""
+    return {
+        "_meta": {"hostvars": variables},
+        "all": {"children": ["ungrouped", "edge"]},
+        "edge": {"hosts": list(variables)},
+    }
+
+
+@pytest.mark.parametrize("name", ["ours.json", "ours.yml", "ansible.json", "ansible.yml"])
+def test_a_fleet_comes_from_an_inventory_file(hosts, tmp_path, name):  # noqa: F811
+    content = inventory_of(hosts)
+    variables = {host: variables_of(target) for host, target in content["targets"].items()}
+    if name == "ansible.json":
+        content = as_ansible_lists(variables)
+    elif name == "ansible.yml":
+        content = {"all": {"children": {"edge": {"hosts": variables}, "office": {"hosts": {"desk": {}}}}}}
+    path = tmp_path / name
+    path.write_text(json.dumps(content) if name.endswith("json") else yaml.safe_dump(content))
+    release = synced(tmp_path, {"model.onnx": name.encode()}, minute=14)
+    given = {"inventory": str(path), "group": "edge"} if name.startswith("ansible") else str(path)
+    result = run(release, tmp_path, targets=given, policy=AT_ONCE)
+    assert (result["state"], [target["name"] for target in result["targets"]]) == ("SUCCEEDED", TARGETS)
+    assert [host.current for host in hosts] == [release["release_id"]] * 2
 
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHAHJ0NHzX+zH0UZ2XMI7hlDgvBRHKdTq5KxXWKJxJxl"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from hybrid_provider.exceptions import TargetError, TargetFailed, TargetNotReady
+from hybrid_provider.exceptions import TargetError, TargetFailed, TargetLocked, TargetNotReady
 from hybrid_provider.targets.local import LocalTarget
-from hybrid_provider.targets.target import Placement
+from hybrid_provider.targets.target import Placement, Readiness
 from tests.integration.posixtargets import deployed, order_of, staged
 from tests.integration.sshhosts import sshd
 from tests.releases import make_release
@@ -217,3 +219,83 @@ async def test_what_the_user_s_commands_say_is_for_no_other_user_of_the_host(tar
     assert "secret" in (activation / "run").read_text()
     assert activation.stat().st_mode & 0o777 == 0o700
     assert os.access(tmp_path / "models/digits/current/labels", os.R_OK)
+
+
+async def test_a_base_folder_of_another_user_is_refused(target, release, tmp_path):
+    models = tmp_path / "models"
+    models.mkdir()
+    os.chown(models, 1234, 1234)
+    opened = target.open(Placement())
+    with pytest.raises(TargetNotReady, match=f"the folder {models} belongs to user id 1234, who could"):
+        await opened.preflight(order_of(release))
+    await opened.close()
+
+
+def with_program(opened, folder, name, text):
+    """The host has another program of this name."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+    run = opened._shell.run
+
+    async def run_with_it(script, stdin=None, limit=None):
+        return await run(f"PATH={folder}:$PATH; export PATH\n{script}", stdin, limit)
+
+    opened._shell.run = run_with_it
+    return opened
+
+
+async def test_a_sha256sum_that_says_what_was_wished_is_found_out(target, release, tmp_path):
+    opened = with_program(target.open(Placement()), tmp_path / "bin", "sha256sum", f"echo {release.digest}")
+    with pytest.raises(TargetNotReady, match="its sha256sum gives a wrong sum"):
+        await opened.preflight(order_of(release))
+    await opened.finish(order_of(release))
+    await opened.close()
+    assert not (tmp_path / "models/digits").exists()
+
+
+async def test_a_clock_that_is_a_day_off_and_put_right_again_hinders_nothing(target, tmp_path):
+    for minute, day in enumerate((1, -1, 0)):
+        release = make_release(tmp_path / "store", {"n": str(day).encode()}, minute=minute)
+        opened = target.open(Placement())
+        with_program(opened, tmp_path / "bin", "date", f'exec /bin/date -d "{day} day" "$@"')
+        order = order_of(release, f"r-{minute}")
+        assert (await opened.preflight(order)).live >= timedelta(0)
+        await opened.stage(order, lambda _: None)
+        await opened.activate(order, release.release_id)
+        await opened.commit(order)
+        await opened.finish(order)
+        await opened.close()
+        assert (tmp_path / "models/digits/current").readlink().name == release.release_id
+
+
+async def test_a_link_that_somebody_sets_by_hand_while_a_release_is_proved_is_not_taken_for_it(
+    target, tmp_path
+):
+    made = [make_release(tmp_path / "store", {"n": str(n).encode()}, minute=n) for n in range(2)]
+    await deployed(target, made[0], "r-0")
+    opened, order = target.open(Placement()), order_of(made[1], "r-1")
+    await opened.preflight(order)
+    await opened.stage(order, lambda _: None)
+    await opened.activate(order, made[1].release_id)
+    current = tmp_path / "models/digits/current"
+    current.unlink()
+    current.symlink_to("/etc")
+    with pytest.raises(TargetFailed, match="somebody set the link current to something else"):
+        await opened.commit(order)
+    await opened.finish(order)
+    assert current.readlink().name == made[0].release_id
+    assert (await opened.inspect("digits")).committed == made[0].release_id
+    await opened.close()
+
+
+async def test_of_two_workers_that_come_at_once_one_gets_the_host(target, release):
+    for turn in range(3):
+        workers = [(target.open(Placement()), order_of(release, f"r-{turn}-{n}")) for n in range(3)]
+        came = await asyncio.gather(
+            *(opened.preflight(order) for opened, order in workers), return_exceptions=True
+        )
+        assert sorted(map(type, came), key=str) == [TargetLocked, TargetLocked, Readiness]
+        for opened, order in workers:
+            await opened.finish(order)
+            await opened.close()

@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
+from hybrid_provider.targets.ssh import SshTarget
 from hybrid_provider.targets.target import Placement
 from tests.integration.posixtargets import order_of
 from tests.integration.sshhosts import sshd
@@ -76,6 +77,40 @@ def host_on_a_line(folder):
         # Sockets that never heard of their end may hold it as well, and with it the cable.
         run("ip", "link", "del", line.near)
         run("ip", "netns", "del", line.namespace)
+
+
+class LongLine:
+    """A line to a host on which everything takes its time, each way; where the kernel has netem, as it does."""
+
+    def __init__(self, host, seconds):
+        self.host, self.seconds = host, seconds
+        self.open = set()
+
+    async def __aenter__(self):
+        self.server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        return self.server.sockets[0].getsockname()[1]
+
+    async def __aexit__(self, *_):
+        self.server.close()
+        self.cut()
+
+    def cut(self):
+        for writer in self.open:
+            writer.transport.abort()
+
+    async def _carry(self, reader, writer):
+        try:
+            far_reader, far_writer = await asyncio.open_connection(self.host.ip, self.host.port)
+            self.open |= {writer, far_writer}
+            await asyncio.gather(self._one_way(reader, far_writer), self._one_way(far_reader, writer))
+        except ConnectionError:
+            self.cut()
+
+    async def _one_way(self, reader, writer):
+        later = asyncio.get_running_loop().call_later
+        while piece := await reader.read(2**16):
+            later(self.seconds, writer.write, piece)
+        later(self.seconds, writer.close)
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +210,24 @@ async def test_a_connection_that_is_reset_goes_on_where_it_ended(far_away, relea
     result = await brought(host, release, once_after(2_700_000, reset))
     assert result.bytes_linked > 0
     assert result.bytes_sent + result.bytes_linked == release.manifest.size_bytes
+
+
+async def test_a_line_that_takes_a_tenth_of_a_second_each_way_and_is_cut_brings_a_release_live(
+    host, release, tmp_path
+):
+    line = LongLine(host, seconds=0.1)
+    async with line as port:
+        address = replace(host.address, port=port)
+        placement = Placement(base_folder=f"{tmp_path}/models")
+        opened = SshTarget(name="far", address=address, placement=placement).open(Placement())
+        order = order_of(release, seconds=60)
+        await opened.preflight(order)
+        cut = once_after(1_500_000, lambda _: line.cut())
+        result = await opened.stage(order, lambda sent: cut(sent, opened))
+        assert result.bytes_sent + result.bytes_linked == release.manifest.size_bytes
+        await opened.activate(order, release.release_id)
+        await opened.commit(order)
+        await opened.finish(order)
+        found = await opened.inspect("digits", rehash=True)
+        assert (found.committed, found.changed, found.holder) == (release.release_id, (), None)
+        await opened.close()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +30,7 @@ from hybrid_provider.targets.target import Inspection, Placement
 from tests.integration.posixtargets import deployed, order_of, small_disk
 from tests.integration.sshhosts import dropbear, leftovers
 from tests.releases import make_release
-from tests.servers import find_program
+from tests.servers import require_program
 
 
 @pytest.fixture
@@ -91,19 +94,6 @@ async def test_all_that_is_wrong_with_a_host_is_in_one_message(host, tmp_path, r
     spec = SshTarget(name="edge", address=host.address, placement=Placement(base_folder=f"{tmp_path}/models"))
     opened = spec.open(Placement())
     with pytest.raises(TargetNotReady, match=r"^edge: .*belongs to user id 1234.*; .*current is no link"):
-        await opened.preflight(order_of(release))
-    await opened.close()
-
-
-async def test_a_missing_tool_is_named(host, target, release):
-    opened = target.open(Placement())
-    shell, run = opened._shell, opened._shell.run
-
-    async def without_flock(script, stdin=None, limit=None):
-        return await run(script.replace("find flock ln", "find flock-of-tomorrow ln"), stdin, limit)
-
-    shell.run = without_flock
-    with pytest.raises(TargetNotReady, match="the program flock-of-tomorrow is missing"):
         await opened.preflight(order_of(release))
     await opened.close()
 
@@ -336,28 +326,74 @@ async def test_a_lease_of_the_same_rollout_in_the_same_second_is_another_one(tar
     await third.close()
 
 
-async def test_a_host_needs_no_more_than_this(host, target, release, tmp_path):
-    """No grep, awk, cut, sort, readlink, tail, tr, wc, setsid, openssl, python or perl."""
-    needed = tmp_path / "bin"
-    needed.mkdir()
-    for program in (*re.search("tools='(.*)'", shell_text("preflight"))[1].split(), "sh"):
-        (needed / program).symlink_to(find_program(program))
-    opened = target.open(Placement())
+DOCUMENTED = re.search(
+    r"`(date .*?)`.*?`(flock .*?)`", (Path(__file__).parents[2] / "docs/ssh-hosts.md").read_text(), re.DOTALL
+)
+NEEDED = " ".join(DOCUMENTED.groups()).split()
+
+
+def only(programs, folder, busybox):
+    """A host's PATH with these programs, of BusyBox or of this machine, and nothing else."""
+    folder.mkdir()
+    for program in (*programs, "sh"):
+        # Debian builds its BusyBox without flock, which others have, and its sh finds all applets anywhere.
+        source = "busybox" if busybox and program not in {"flock", "sh"} else program
+        (folder / program).symlink_to(require_program(source, "busybox-static"))
+    return folder
+
+
+def with_no_more_than(path, spec):
+    """A target whose every script finds these programs alone."""
+    opened = spec.open(Placement())
     run = opened._shell.run
 
     async def run_with_these(script, stdin=None, limit=None):
-        finished = await run(f"PATH={needed}\n{script}", stdin, limit)
-        assert "not found" not in finished.stderr
-        return finished
+        return await run(f"PATH={path} exec {path}/sh -c {shlex.quote(script)}", stdin, limit)
 
     opened._shell.run = run_with_these
-    for rollout in ("r-1", "r-2"):
-        order = order_of(release, rollout)
+    return opened
+
+
+@pytest.mark.parametrize("busybox", [False, True], ids=["coreutils", "busybox"])
+async def test_a_host_needs_no_more_than_is_documented(target, release, tmp_path, busybox):
+    """No cat, grep, awk, cut, sort, readlink, tail, tr, wc, id, sync, setsid, openssl, python or perl."""
+    path = only(NEEDED, tmp_path / "bin", busybox)
+    after = make_release(tmp_path / "store", {"model.onnx": b"2", "a b/ü 'quoted' $(name)": b"odd"}, minute=1)
+    opened = with_no_more_than(path, target)
+    for number, release_ in enumerate((release, release, after)):
+        order = order_of(release_, f"r-{number}")
         await opened.preflight(order)
         await opened.stage(order, lambda _: None)
-        await opened.activate(order, release.release_id)
+        await opened.activate(order, release_.release_id)
         await opened.commit(order)
         await opened.finish(order)
-    assert "not found" not in (tmp_path / "models/digits/.activation/log").read_text()
-    assert (await opened.inspect("digits")).committed == release.release_id
+        assert "not found" not in (tmp_path / "models/digits/.activation/log").read_text()
+    current = tmp_path / "models/digits/current"
+    assert (await opened.inspect("digits", rehash=True)).changed == ()
+    (current / "model.onnx").unlink()
+    (current / "more").write_bytes(b"1")
+    # In place would change the other release as well, which has the same file.
+    (current / "a b/ü 'quoted' $(name)").unlink()
+    (current / "a b/ü 'quoted' $(name)").write_bytes(b"add")
+    found = await opened.inspect("digits", rehash=True)
+    assert found.changed == ("a b/ü 'quoted' $(name)", "model.onnx", "more")
+    order = order_of(None, "back")
+    await opened.activate(order, (await opened.preflight(order)).previous)
+    await opened.commit(order)
+    await opened.finish(order)
+    found = await opened.inspect("digits", rehash=True)
+    assert (found.committed, found.changed) == (release.release_id, ())
+    assert json.loads((tmp_path / "models/digits/state.json").read_text())["digest"] == release.digest
     await opened.close()
+
+
+async def test_a_missing_program_is_found_by_its_name_before_a_byte_is_sent(target, release, tmp_path):
+    path = only(NEEDED, tmp_path / "bin", busybox=False)
+    for program in NEEDED:
+        (path / program).rename(tmp_path / "away")
+        opened = with_no_more_than(path, target)
+        with pytest.raises(TargetNotReady, match=f"the program {program} is missing; install") as found:
+            await opened.preflight(order_of(release))
+        assert "B free" not in str(found.value)
+        await opened.close()
+        (tmp_path / "away").rename(path / program)

@@ -128,5 +128,26 @@ BUGS = (
         "if False:",
         CLOUDS,
     ),
+    Bug(
+        "a link among this machine's files is followed",
+        "artifacts/clouds.py",
+        'if access.cloud != "file":',
+        "if True:",
+        ("tests/integration/test_clouds.py",),
+    ),
+    Bug(
+        "a link leads out of the allowed sources",
+        "artifacts/policy.py",
+        'if path[0] != "file":',
+        "if True:",
+        ("tests/unit/test_policy.py",),
+    ),
+    Bug(
+        "an import follows a link that came since it looked",
+        "artifacts/importing.py",
+        "_FOLDER | os.O_NOFOLLOW",
+        "_FOLDER",
+        ("tests/unit/test_importing.py",),
+    ),
     Bug("a full disk is not explained", "artifacts/folder.py", "    errno.ENOSPC:", "    9999:", FAULTS),
 )

@@ -65,6 +65,22 @@ def test_every_service_has_limits_and_comes_back_if_it_crashes(name):
     assert SERVICES[name]["restart"] == ("unless-stopped" if "healthcheck" in SERVICES[name] else "no")
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_service_has_a_right_of_roots_or_a_way_to_become_it(name):
+    assert SERVICES[name]["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in SERVICES[name]["security_opt"]
+    assert "privileged" not in SERVICES[name]
+    # Until it has taken the group of the engine's socket.
+    assert ("cap_add" in SERVICES[name]) == (name == "edge-03")
+
+
+def test_one_service_of_the_demo_alone_has_an_engines_socket_and_begins_as_root():
+    with_socket = {name for name, service in SERVICES.items() if "docker.sock" in str(service.get("volumes"))}
+    as_root = {name for name, service in SERVICES.items() if service.get("user") == "root"}
+
+    assert with_socket == as_root == {"edge-03"}
+
+
 def test_every_image_that_is_not_built_here_has_a_stand_in_of_the_same_name():
     dockerfile = (ROOT / "Dockerfile").read_text()
     built = {service["image"] for service in SERVICES.values() if "build" in service}

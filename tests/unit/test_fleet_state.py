@@ -14,6 +14,7 @@ from airflow.sdk import Asset
 from hybrid_provider.fleet.assets import model_asset
 from hybrid_provider.fleet.rows import Change, Origin, host_row
 from hybrid_provider.fleet.state import FleetState, RowWriter
+from hybrid_provider.fleet.told import rows_told
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.fleet import with_asset
 from hybrid_provider.rollout.result import JournalEntry, RolloutResult, TargetResult
@@ -154,6 +155,7 @@ def test_a_rollout_and_its_hosts_are_in_the_asset_s_state_and_its_event():
     assert json.loads(json.dumps(extra)) == extra
     assert extra["targets"] == {"SUCCEEDED": 2}
     assert extra["training"] == {"job": "j", "arn": None, "metrics": None, "billable_seconds": 9}
+    assert rows_told([extra]) == {"rollout": rollout}
 
 
 def test_a_failure_counts_where_the_rollout_is():

@@ -1,5 +1,5 @@
 // The buttons: each asks for a run of a DAG, after saying what will happen to how many hosts.
-import { Button, Checkbox, Dialog, Field, Flex, Input, Notice, Portal, Select, Stack, Text, chakra, h, useState } from "./element.js";
+import { Button, Checkbox, Dialog, Field, Flex, Fragment, Input, Notice, Portal, Select, Stack, Text, chakra, h, useRef, useState } from "./element.js";
 import { startRun } from "./client.js";
 import { Release } from "./parts.js";
 import { count } from "./words.js";
@@ -17,15 +17,19 @@ const KINDS = [
   { kind: "audit", tag: "hybrid:audit", text: "Audit", palette: "brand", Body: AuditBody },
 ];
 
-const missing = ({ text, tag }, model) =>
-  `No DAG does this for ${model}: "${text}" starts the DAG that has the model's asset as an outlet or inlet, and the tag ${tag}`;
+const missing = (kinds, model) =>
+  `No DAG does this for ${model}. Copy ${kinds.map(({ kind }) => `dags/hybrid_${kind}.py`).join(", ")} and set MODEL: `
+  + `a button starts the DAG that has the model's asset and the tag ${kinds.map(({ tag }) => tag).join(" or ")}`;
 
 export function Actions({ fleet, selected, onStarted }) {
   const [open, setOpen] = useState(null);
+  const cancel = useRef(null);
   const hosts = selected.size ? fleet.hosts.filter((host) => selected.has(host.target)) : fleet.hosts;
   const shown = KINDS.find(({ kind }) => kind === open);
   const action = fleet.actions.find(({ kind }) => kind === open);
-  const reasons = [...new Set(KINDS.map((kind) => reasonAgainst(kind, fleet)).filter(Boolean))];
+  const without = KINDS.filter(({ kind }) => !fleet.actions.some((one) => one.kind === kind));
+  const others = KINDS.filter((kind) => !without.includes(kind)).map((kind) => reasonAgainst(kind, fleet));
+  const reasons = [...new Set([...(without.length ? [missing(without, fleet.name)] : []), ...others.filter(Boolean)])];
   return h(Stack, { gap: 1 },
     h(Flex, { role: "group", "aria-label": "What to do with the fleet", gap: 2, wrap: "wrap", align: "center" },
       KINDS.map((kind) => {
@@ -37,21 +41,24 @@ export function Actions({ fleet, selected, onStarted }) {
       }),
       h(Text, { fontSize: "sm", color: "fg.muted" }, selected.size ? `for ${count(hosts.length, "selected host")}` : `for all ${count(hosts.length, "host")}`)),
     reasons.length > 0 && h(Text, { id: "fleet-reasons", fontSize: "xs", color: "fg.muted" }, `${reasons.join(". ")}.`),
-    shown && action && h(Confirmation, {
-      key: open, shown, action, fleet, hosts,
-      onClose: () => setOpen(null),
-      onStarted: (run) => { setOpen(null); onStarted({ ...run, what: shown.text }); },
-    }));
+    // An alertdialog takes the focus only where it is told to, and so to what does nothing.
+    h(Dialog.Root, { open: Boolean(action), initialFocusEl: () => cancel.current, onOpenChange: (change) => change.open || setOpen(null), role: "alertdialog", placement: "center", size: "lg" },
+      h(Portal, null, h(Dialog.Backdrop), h(Dialog.Positioner, null, action && h(Dialog.Content, null,
+        h(Confirmation, {
+          key: open, cancel, shown, action, fleet, hosts,
+          onClose: () => setOpen(null),
+          onStarted: (run) => { setOpen(null); onStarted({ ...run, what: shown.text }); },
+        }))))));
 }
 
 function reasonAgainst(kind, fleet) {
   const action = fleet.actions.find((one) => one.kind === kind.kind);
-  if (!action) return missing(kind, fleet.name);
+  if (!action) return missing([kind], fleet.name);
   if (!action.allowed) return action.reason;
   return kind.kind !== "deploy" && !fleet.hosts.length ? "There is no host yet" : null;
 }
 
-function Confirmation({ shown, action, fleet, hosts, onClose, onStarted }) {
+function Confirmation({ cancel, shown, action, fleet, hosts, onClose, onStarted }) {
   // What the dialog's body decides: {conf, hosts, verb}; null while something is missing.
   const [order, setOrder] = useState(null);
   const [busy, setBusy] = useState(false);
@@ -65,19 +72,18 @@ function Confirmation({ shown, action, fleet, hosts, onClose, onStarted }) {
       setBusy(false);
     }
   };
-  return h(Dialog.Root, { open: true, onOpenChange: (change) => change.open || onClose(), role: "alertdialog", placement: "center", size: "lg" },
-    h(Portal, null, h(Dialog.Backdrop), h(Dialog.Positioner, null, h(Dialog.Content, null,
-      h(Dialog.Header, null, h(Dialog.Title, null, `${shown.text}: ${fleet.name}`)),
-      h(Dialog.Body, null, h(Stack, { gap: 4 },
-        fleet.rollout?.running && h(Notice, { status: "warning", title: `A ${fleet.rollout.kind} is running` },
-          "A host that it works on refuses this one until it has ended."),
-        h(shown.Body, { fleet, hosts, onOrder: setOrder }),
-        error && h(Notice, { status: "error", title: "Airflow did not take it" },
-          error.status === 403 ? `You may not start runs of ${action.dag_id}. Ask an administrator, or somebody who may.` : error.message),
-        h(Text, { fontSize: "xs", color: "fg.muted" }, `This starts a run of the DAG ${action.dag_id}.`))),
-      h(Dialog.Footer, null,
-        h(Button, { variant: "outline", onClick: onClose }, "Cancel"),
-        h(Button, { colorPalette: shown.palette, loading: busy, disabled: !order, onClick: go }, order ? order.verb : shown.text))))));
+  return h(Fragment, null,
+    h(Dialog.Header, null, h(Dialog.Title, null, `${shown.text}: ${fleet.name}`)),
+    h(Dialog.Body, null, h(Stack, { gap: 4 },
+      fleet.rollout?.running && h(Notice, { status: "warning", title: `A ${fleet.rollout.kind} is running` },
+        "A host that it works on refuses this one until it has ended."),
+      h(shown.Body, { fleet, hosts, onOrder: setOrder }),
+      error && h(Notice, { status: "error", title: "Airflow did not take it" },
+        error.status === 403 ? `You may not start runs of ${action.dag_id}. Ask an administrator, or somebody who may.` : error.message),
+      h(Text, { fontSize: "xs", color: "fg.muted" }, `This starts a run of the DAG ${action.dag_id}.`))),
+    h(Dialog.Footer, null,
+      h(Button, { ref: cancel, variant: "outline", onClick: onClose }, "Cancel"),
+      h(Button, { colorPalette: shown.palette, loading: busy, disabled: !order, onClick: go }, order ? order.verb : shown.text)));
 }
 
 const names = (hosts) => hosts.map((host) => host.target);

@@ -1,6 +1,6 @@
 // Two small charts, drawn as SVG: a metric per release, and hosts per release over time.
 import { Box, Flex, HStack, Heading, Nothing, Select, SimpleGrid, Skeleton, Text, chakra, h, useState } from "./element.js";
-import { usePolled } from "./client.js";
+import { modelPath, usePolled } from "./client.js";
 import { Dot, Trouble } from "./parts.js";
 import { createdOf, exactly, measure, palettesOf } from "./words.js";
 
@@ -13,9 +13,9 @@ const TOP = 14;
 const BOTTOM = 30;
 const { svg: Svg, path: Path, circle: Circle, text: SvgText, rect: Rect } = chakra;
 
-export function Charts({ assetId }) {
-  const charts = usePolled(`models/${assetId}/charts`, SECONDS_BETWEEN_LOOKS);
-  if (!charts.value) return charts.error ? h(Trouble, { answer: charts }) : h(Skeleton, { height: "56", "aria-label": "Loading the charts" });
+export function Charts({ name }) {
+  const charts = usePolled(`${modelPath(name)}/charts`, SECONDS_BETWEEN_LOOKS);
+  if (!charts.value) return charts.error ? h(Trouble, { answer: charts }) : h(Skeleton, { height: "56", role: "status", "aria-label": "Loading the charts" });
   const { metrics, census } = charts.value;
   return h(SimpleGrid, { columns: { base: 1, xl: 2 }, gap: 4 },
     h(MetricChart, { metrics }),

@@ -27,7 +27,7 @@ export const Select = ({ label, value, onChange, options, ...rest }) =>
 
 /** Says what is the matter and what to do about it. */
 export const Notice = ({ status, title, children, ...rest }) =>
-  h(Alert.Root, { status, ...rest }, h(Alert.Indicator),
+  h(Alert.Root, { status, role: status === "error" ? "alert" : "status", ...rest }, h(Alert.Indicator),
     h(Alert.Content, null, h(Alert.Title, null, title), children && h(Alert.Description, null, children)));
 
 export const Nothing = ({ title, children }) =>

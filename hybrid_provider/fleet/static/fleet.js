@@ -7,8 +7,8 @@ import "./host.js";
 import "./hosts.js";
 import "./rollout.js";
 import "./words.js";
-import { Box, HStack, Heading, Notice, React, ReactRouterDOM, RouterLink, Skeleton, Stack, Text, h } from "./element.js";
-import { usePolled } from "./client.js";
+import { Box, Fragment, HStack, Heading, Notice, React, ReactRouterDOM, RouterLink, Skeleton, Stack, Text, h } from "./element.js";
+import { modelPath, readEarly, usePolled } from "./client.js";
 import { Model } from "./model.js";
 import { Models } from "./models.js";
 import { Trouble } from "./parts.js";
@@ -18,8 +18,6 @@ const SECONDS_BETWEEN_LOOKS = 10;
 function Fleet() {
   const [search] = ReactRouterDOM.useSearchParams();
   const name = search.get("model");
-  const list = usePolled("models", SECONDS_BETWEEN_LOOKS);
-  const chosen = list.value?.models.find((model) => model.name === name);
 
   return h(Box, { as: "section", "aria-label": "Model fleet", p: { base: 2, md: 4 }, height: "full", overflowY: "auto" },
     h(Stack, { gap: 4, maxW: "8xl", mx: "auto" },
@@ -29,12 +27,15 @@ function Fleet() {
              h(Text, { key: "sep", color: "fg.muted", "aria-hidden": true }, "/"),
              h(Heading, { key: "name", size: "lg", as: "h1" }, name)]
           : h(Heading, { size: "lg", as: "h1" }, "Model fleet")),
-      h(Trouble, { answer: list }),
-      !list.value && !list.error && h(Skeleton, { height: "40", "aria-label": "Loading the models" }),
-      list.value && !name && h(Models, { models: list.value.models }),
-      list.value && name && !chosen && h(Notice, { status: "warning", title: `There is no model ${name}` },
-        "No DAG has its asset as an outlet now, or you may not read it. ", h(RouterLink, { to: "/plugin/model-fleet" }, "See all models")),
-      chosen && h(Model, { key: chosen.asset_id, assetId: chosen.asset_id })));
+      name ? h(Model, { key: name, name }) : h(List)));
+}
+
+function List() {
+  const list = usePolled("models", SECONDS_BETWEEN_LOOKS);
+  return h(Fragment, null,
+    h(Trouble, { answer: list }),
+    !list.value && !list.error && h(Skeleton, { height: "40", role: "status", "aria-label": "Loading the models" }),
+    list.value && h(Models, { models: list.value.models }));
 }
 
 /** An error of ours must not take Airflow's shell away. */
@@ -54,3 +55,9 @@ class Page extends React.Component {
 }
 
 globalThis.AirflowPlugin = Page;
+
+// The shell takes its time until it draws the page.
+if (location.pathname.endsWith("/plugin/model-fleet")) {
+  const model = new URLSearchParams(location.search).get("model");
+  readEarly(model ? modelPath(model) : "models");
+}

@@ -1,15 +1,28 @@
 // The hosts of a model: filter, sort, select; only the rows that are seen are drawn, so that a thousand scroll.
 import {
-  Badge, Box, Button, Flex, HStack, Input, Nothing, RunLink, Select, Table, Text, chakra, h, useMemo, useRef, useState,
+  Badge, Box, Button, Flex, Input, Nothing, ReactRouterDOM, Select, Table, Text, h, useEffect, useMemo, useRef, useState,
 } from "./element.js";
 import { HostDrawer } from "./host.js";
-import { Health, Release, StateBadge, When } from "./parts.js";
-import { ago, count, healthOf, inWords } from "./words.js";
+import { StateBadge } from "./parts.js";
+import { ago, ails, count, exactly, halves, healthOf, inWords } from "./words.js";
 
 const ROW = 44;
 const SPARE_ROWS = 6;
-// The cells are the browser's own, styled from the table, as some hundred of Chakra's cost time when rows come.
-const CELL = { px: 2, borderBottomWidth: "1px", textAlign: "start", verticalAlign: "middle", whiteSpace: "nowrap" };
+// What is in the rows is the browser's own, styled from the table: some hundred of Chakra's cost time when rows come.
+const dot = (palette) => [`& .dot.${palette}`, { bg: `${palette}.solid` }];
+const STYLE = {
+  "& td, & th": { height: `${ROW}px`, py: 0 },
+  "& td": { px: 2, borderBottomWidth: "1px", textAlign: "start", verticalAlign: "middle", whiteSpace: "nowrap" },
+  "& td.run": { maxWidth: "14rem", overflow: "hidden", textOverflow: "ellipsis" },
+  "& .muted": { color: "fg.muted" },
+  "& .small": { fontSize: "xs", color: "fg.muted", ms: 2 },
+  "& .release": { fontFamily: "mono", fontSize: "xs" },
+  "& .dot": { display: "inline-block", borderRadius: "full", boxSize: "2.5", me: 2 },
+  ...Object.fromEntries(["success", "failed", "gray"].map(dot)),
+  "& td a": { textDecoration: "underline", textUnderlineOffset: "3px", textDecorationColor: "border.emphasized" },
+  "& td button": { fontWeight: "semibold", fontSize: "xs", cursor: "pointer", color: "brand.fg" },
+  "& input": { accentColor: "brand.solid", boxSize: "4", verticalAlign: "middle", cursor: "pointer" },
+};
 const COLUMNS = [
   ["target", "Host", (host) => host.target],
   ["release", "Release and digest", (host) => host.release ?? ""],
@@ -19,14 +32,17 @@ const COLUMNS = [
   ["rollout", "Last rollout", (host) => host.run_id ?? ""],
 ];
 const SHOWN = [
-  ["all", "All hosts"], ["unhealthy", "Unhealthy"], ["unknown", "Not probed"], ["failed", "With an error"], ["behind", "On another release"], ["pinned", "Pinned"],
+  ["all", "All hosts"], ["attention", "Need attention"], ["unhealthy", "Unhealthy"], ["unknown", "Not probed"], ["failed", "With an error"], ["behind", "On another release"], ["pinned", "Pinned"],
 ];
+
+export const NO_FILTER = { text: "", shown: "all", release: "all", group: "all" };
 
 const collator = new Intl.Collator(undefined, { numeric: true });
 
 function matches(host, { text, shown, release, group }, live) {
   if (release !== "all" && (host.release ?? "") !== release) return false;
   if (group !== "all" && (host.group ?? "") !== group) return false;
+  if (shown === "attention" && !ails(host)) return false;
   if (shown === "unhealthy" && host.healthy !== false) return false;
   if (shown === "unknown" && host.healthy != null) return false;
   if (shown === "failed" && !host.error) return false;
@@ -38,8 +54,7 @@ function matches(host, { text, shown, release, group }, live) {
   return text.toLowerCase().split(/\s+/).every((word) => said.includes(word));
 }
 
-export function Hosts({ hosts, summary, selected, onSelect }) {
-  const [filter, setFilter] = useState({ text: "", shown: "all", release: "all", group: "all" });
+export function Hosts({ hosts, summary, selected, onSelect, filter, setFilter }) {
   const [order, setOrder] = useState({ by: "target", down: false });
   const [open, setOpen] = useState(null);
   const live = summary.releases[0]?.release;
@@ -65,16 +80,19 @@ export function Hosts({ hosts, summary, selected, onSelect }) {
       selected.size > 0 && h(Button, { size: "xs", variant: "ghost", onClick: () => onSelect(new Set()) }, "Clear selection")),
     rows.length
       ? h(Rows, { rows, selected, onSelect, order, setOrder, onOpen: setOpen })
-      : h(Nothing, { title: "No host matches" }, h(Button, { size: "sm", variant: "outline", onClick: () => setFilter({ text: "", shown: "all", release: "all", group: "all" }) }, "Show all hosts")),
+      : h(Nothing, { title: "No host matches" }, h(Button, { size: "sm", variant: "outline", onClick: () => setFilter(NO_FILTER) }, "Show all hosts")),
     h(HostDrawer, { host: chosen, onClose: () => setOpen(null) }));
 }
 
 function Rows({ rows, selected, onSelect, order, setOrder, onOpen }) {
   const [top, setTop] = useState(0);
+  // What is out of sight comes when what is in sight is there.
+  const [spare, setSpare] = useState(0);
+  useEffect(() => setSpare(SPARE_ROWS), []);
   const frame = useRef(null);
   const height = Math.min(rows.length + 1, 14) * ROW + 2;
-  const first = Math.max(0, Math.min(Math.floor(top / ROW) - SPARE_ROWS, rows.length - 1));
-  const last = Math.min(rows.length, Math.ceil((top + height) / ROW) + SPARE_ROWS);
+  const first = Math.max(0, Math.min(Math.floor(top / ROW) - spare, rows.length - 1));
+  const last = Math.min(rows.length, Math.ceil((top + height) / ROW) + spare);
   const every = rows.every((host) => selected.has(host.target));
   const some = rows.some((host) => selected.has(host.target));
 
@@ -85,10 +103,10 @@ function Rows({ rows, selected, onSelect, order, setOrder, onOpen }) {
   };
 
   return h(Table.ScrollArea, {
-    ref: frame, tabIndex: 0, "aria-label": "Hosts, scrollable", height: `${height}px`, borderWidth: "1px", borderRadius: "lg",
+    ref: frame, tabIndex: 0, role: "region", "aria-label": "Hosts, scrollable", height: `${height}px`, borderWidth: "1px", borderRadius: "lg",
     onScroll: (event) => setTop(event.currentTarget.scrollTop),
   },
-    h(Table.Root, { size: "sm", stickyHeader: true, "aria-rowcount": rows.length + 1, css: { "& td, & th": { height: `${ROW}px`, py: 0 }, "& td": CELL } },
+    h(Table.Root, { size: "sm", stickyHeader: true, "aria-rowcount": rows.length + 1, css: STYLE },
       h(Table.Header, null, h(Table.Row, { bg: "bg.subtle" },
         h(Table.ColumnHeader, { width: "10" }, h(Tick, { label: "Select all that are shown", checked: every ? true : some ? "indeterminate" : false, onChange: (on) => toggle(rows.map((host) => host.target), on) })),
         COLUMNS.map(([name, title]) => h(Sortable, { key: name, name, title, order, setOrder })))),
@@ -101,10 +119,9 @@ function Rows({ rows, selected, onSelect, order, setOrder, onOpen }) {
 
 const Gap = ({ rows }) => h("tr", { "aria-hidden": true }, h("td", { colSpan: COLUMNS.length + 1, style: { height: rows * ROW, padding: 0 } }));
 
-// The browser's own: Chakra's is a state machine of its own in each row, half the time that the rows take.
 const Tick = ({ label, checked, onChange }) =>
-  h(chakra.input, {
-    type: "checkbox", "aria-label": label, checked: checked === true, accentColor: "brand.solid", boxSize: "4", verticalAlign: "middle", cursor: "pointer",
+  h("input", {
+    type: "checkbox", "aria-label": label, checked: checked === true,
     ref: (box) => { if (box) box.indeterminate = checked === "indeterminate"; },
     onChange: (event) => onChange(event.target.checked),
   });
@@ -117,15 +134,21 @@ function Sortable({ name, title, order, setOrder }) {
 }
 
 function HostRow({ host, index, selected, onToggle, onOpen }) {
+  const [created, digest] = host.release ? halves(host.release) : ["no release", ""];
+  const health = healthOf(host);
   return h(Table.Row, { "aria-rowindex": index, "aria-selected": selected, bg: selected ? "brand.subtle" : undefined, "data-host": host.target },
     h("td", null, h(Tick, { label: `Select ${host.target}`, checked: selected, onChange: onToggle })),
-    h("td", null, h(HStack, { gap: 2 },
-      h(Button, { size: "xs", variant: "plain", px: 0, fontWeight: "semibold", colorPalette: "brand", onClick: () => onOpen(host.target), "aria-label": `Details of ${host.target}` }, host.target),
-      host.group && h(Text, { as: "span", color: "fg.muted", fontSize: "xs" }, host.group),
-      host.pinned && h(Badge, { size: "xs", colorPalette: "purple", title: `pinned to ${host.pinned}` }, "pinned"))),
-    h("td", null, h(Release, { release: host.release, title: host.digest ? `digest ${host.digest}` : undefined })),
+    h("td", null,
+      h("button", { type: "button", onClick: () => onOpen(host.target), "aria-label": `Details of ${host.target}` }, host.target),
+      host.group && h("span", { className: "small" }, host.group),
+      host.pinned && h(Badge, { size: "xs", ms: 2, colorPalette: "purple", title: `pinned to ${host.pinned}` }, "pinned")),
+    h("td", { className: "release", title: host.digest ? `digest ${host.digest}` : undefined },
+      h("span", { className: host.release ? undefined : "muted" }, created), digest && h("span", { className: "muted" }, `-${digest}`)),
     h("td", null, h(StateBadge, { state: host.state, title: host.error ?? undefined })),
-    h("td", null, h(HStack, { gap: 2 }, h(Health, { host }), host.probed && h(Text, { as: "span", color: "fg.muted", fontSize: "xs", whiteSpace: "nowrap" }, ago(host.probed)))),
-    h("td", null, h(When, { iso: host.since })),
-    h("td", { style: { maxWidth: "14rem", overflow: "hidden", textOverflow: "ellipsis" } }, h(RunLink, { dagId: host.dag_id, runId: host.run_id }, host.run_id)));
+    h("td", { title: host.probe ?? undefined },
+      h("span", { className: `dot ${health.palette}`, "aria-hidden": true }), health.word, host.probed && h("span", { className: "small" }, ago(host.probed))),
+    h("td", null, h("time", { dateTime: host.since ?? undefined, title: exactly(host.since) }, ago(host.since))),
+    h("td", { className: "run" }, host.dag_id && host.run_id
+      ? h(ReactRouterDOM.Link, { to: `/dags/${encodeURIComponent(host.dag_id)}/runs/${encodeURIComponent(host.run_id)}` }, host.run_id)
+      : "–"));
 }

@@ -1,56 +1,77 @@
 // One model: its facts, the buttons, the rollout, the hosts and the history.
-import { Box, Grid, HStack, Nothing, Notice, ReactRouterDOM, RunLink, Skeleton, Stack, Tabs, Text, h, useMemo, useState } from "./element.js";
+import { Button, Grid, HStack, Nothing, Notice, RouterLink, RunLink, Skeleton, Stack, Tabs, Text, VisuallyHidden, h, useMemo, useState } from "./element.js";
 import { Actions } from "./actions.js";
 import { Charts } from "./charts.js";
-import { usePolled } from "./client.js";
+import { modelPath, usePolled } from "./client.js";
 import { History } from "./history.js";
-import { Hosts } from "./hosts.js";
+import { Hosts, NO_FILTER } from "./hosts.js";
 import { Fact, Release, ShareBar, StateBadge, When, healthParts, Trouble } from "./parts.js";
-import { Rollout } from "./rollout.js";
-import { count, palettesOf } from "./words.js";
+import { Rollout, told } from "./rollout.js";
+import { ails, count, inWords, palettesOf } from "./words.js";
 
 const WHILE_IT_RUNS = 2;
 const OTHERWISE = 10;
 const TABS = [["hosts", "Hosts"], ["history", "Rollouts and releases"], ["charts", "Charts"]];
 
-export function Model({ assetId }) {
+export function Model({ name }) {
   const [seconds, setSeconds] = useState(OTHERWISE);
-  const fleet = usePolled(`models/${assetId}`, seconds);
-  const [search, setSearch] = ReactRouterDOM.useSearchParams();
+  const fleet = usePolled(modelPath(name), seconds);
   const [selected, setSelected] = useState(new Set());
+  const [filter, setFilter] = useState(NO_FILTER);
   const [started, setStarted] = useState(null);
   const value = fleet.value;
   const running = Boolean(value?.rollout?.running);
   const wanted = running || started ? WHILE_IT_RUNS : OTHERWISE;
   if (wanted !== seconds) setSeconds(wanted);
 
-  const tab = search.get("tab") ?? "hosts";
-  const showTab = (next) => setSearch((old) => {
-    const changed = new URLSearchParams(old);
-    changed.set("tab", next);
-    return changed;
-  }, { replace: true });
+  const [tab, setTab] = useState(() => new URLSearchParams(location.search).get("tab") ?? "hosts");
+  const showTab = (next) => {
+    setTab(next);
+    const address = new URL(location.href);
+    address.searchParams.set("tab", next);
+    // Not through the router: Airflow's shell would draw the page anew, without its filter and what was selected.
+    history.replaceState(history.state, "", address);
+  };
 
   const palettes = useMemo(() => palettesOf((value?.summary.releases ?? []).map(({ release }) => release ?? "")), [value]);
 
-  if (!value) return fleet.error ? h(Trouble, { answer: fleet }) : h(Skeleton, { height: "64", "aria-label": "Loading the hosts" });
+  if (fleet.error?.status === 404) {
+    return h(Notice, { status: "warning", title: `There is no model ${name}` },
+      "No DAG has its asset as an outlet now. ", h(RouterLink, { to: "/plugin/model-fleet" }, "See all models"));
+  }
+  if (!value) return fleet.error ? h(Trouble, { answer: fleet }) : h(Skeleton, { height: "64", role: "status", "aria-label": "Loading the hosts" });
   return h(Stack, { gap: 4 },
     h(Trouble, { answer: fleet }),
     h(Facts, { fleet: value, palettes }),
+    h(Attention, { hosts: value.hosts, onShow: () => { setFilter({ ...NO_FILTER, shown: "attention" }); showTab("hosts"); } }),
     h(Actions, { fleet: value, selected, onStarted: (run) => { setStarted(run); fleet.refresh(); } }),
     started && h(Notice, { status: "info", title: `${started.what} was asked for` },
       "Its run is ", h(RunLink, { dagId: started.dag_id, runId: started.dag_run_id }, started.dag_run_id),
       ". The hosts change below as it goes on."),
+    // Here and not in the rollout, so that it is there before what it is to say.
+    h(VisuallyHidden, { role: "status", "aria-live": "polite" }, value.rollout ? told(value.rollout) : ""),
     value.rollout && h(Rollout, { rollout: value.rollout }),
     h(Tabs.Root, { value: tab, onValueChange: (change) => showTab(change.value), lazyMount: true, colorPalette: "brand", variant: "line" },
       h(Tabs.List, null, TABS.map(([key, text]) => h(Tabs.Trigger, { key, value: key }, text))),
       h(Tabs.Content, { value: "hosts" },
         value.hosts.length
-          ? h(Hosts, { hosts: value.hosts, summary: value.summary, selected, onSelect: setSelected })
+          ? h(Hosts, { hosts: value.hosts, summary: value.summary, selected, onSelect: setSelected, filter, setFilter })
           : h(Nothing, { title: "No host yet" },
               "A host appears when a rollout or an audit has touched it. Press \"Deploy a release\", or run the DAG that deploys this model.")),
-      h(Tabs.Content, { value: "history" }, h(History, { assetId })),
-      h(Tabs.Content, { value: "charts" }, h(Charts, { assetId }))));
+      h(Tabs.Content, { value: "history" }, h(History, { name })),
+      h(Tabs.Content, { value: "charts" }, h(Charts, { name }))));
+}
+
+const NAMED = 3;
+
+/** Which hosts are not as they should be, and why: what somebody who was woken looks for first. */
+function Attention({ hosts, onShow }) {
+  const ailing = hosts.filter(ails);
+  if (!ailing.length) return null;
+  return h(Notice, { status: "warning", title: `${count(ailing.length, "host")} ${ailing.length === 1 ? "needs" : "need"} attention` },
+    h(Stack, { as: "ul", gap: 1, listStyleType: "none" },
+      ailing.slice(0, NAMED).map((host) => h("li", { key: host.target }, h("strong", null, host.target), `, ${inWords(host.state)}: ${ails(host)}`))),
+    h(Button, { size: "xs", variant: "outline", mt: 2, onClick: onShow }, ailing.length > NAMED ? `Show all ${ailing.length.toLocaleString()}` : "Show in the list"));
 }
 
 function Facts({ fleet, palettes }) {

@@ -10,7 +10,7 @@ export function Models({ models }) {
       + "of the deploy task, and Airflow has read that DAG. OnPremDeployOperator has it by itself.");
   }
   return h(SimpleGrid, { as: "ul", listStyleType: "none", columns: { base: 1, md: 2, xl: 3 }, gap: 4 },
-    models.map((model) => h(Box, { as: "li", key: model.asset_id }, h(ModelCard, { model }))));
+    models.map((model) => h(Box, { as: "li", key: model.name }, h(ModelCard, { model }))));
 }
 
 function ModelCard({ model }) {
@@ -25,8 +25,8 @@ function ModelCard({ model }) {
           h(Link, { asChild: true, _before: { content: '""', position: "absolute", inset: 0 } },
             h(ReactRouterDOM.Link, { to: `?model=${encodeURIComponent(name)}` }, name))),
         rollout?.running
-          ? h(Badge, { colorPalette: "running", variant: "solid" }, `${rollout.kind} running`)
-          : summary.unhealthy ? h(Badge, { colorPalette: "failed", variant: "solid" }, `${summary.unhealthy} unhealthy`) : null),
+          ? h(Badge, { colorPalette: "running" }, `${rollout.kind} running`)
+          : summary.unhealthy ? h(Badge, { colorPalette: "failed" }, `${summary.unhealthy} unhealthy`) : null),
       summary.hosts
         ? h(Stack, { gap: 3 },
             h(Text, { color: "fg.muted", fontSize: "sm" }, `${count(summary.hosts, "host")}, ${summary.healthy.toLocaleString()} healthy`),

@@ -51,12 +51,16 @@ export function Trouble({ answer }) {
   const again = h(Button, { size: "xs", variant: "outline", onClick: refresh, ml: 2 }, "Try again");
   const seen = at ? ` What you see is of ${new Date(at).toLocaleTimeString()}.` : "";
   if (error.status === 401) {
-    return h(Notice, { status: "warning", title: "You are not logged in any more" }, "Load the page again to log in.", seen);
+    return h(Notice, { status: "error", title: "You are not logged in any more" }, "Load the page again to log in.", seen,
+      h(Button, { size: "xs", variant: "outline", onClick: () => location.reload(), ml: 2 }, "Load it again"));
   }
   if (error.status === 403) {
     return h(Notice, { status: "error", title: "You may not see the fleet" },
       "It is shown to those who may read assets; ask an administrator of Airflow for that permission.");
   }
   return h(Notice, { status: "error", title: "The fleet could not be read" },
-    error.status ? `The server answered ${error.status}: ${error.message}` : "The API server does not answer.", seen, again);
+    error.status
+      ? `The server answered ${error.status}: ${error.message}. Its own log says why; the page asks again by itself.`
+      : "The API server does not answer. Look at your network and at the server; the page asks again by itself.",
+    seen, again);
 }

@@ -1,5 +1,5 @@
 // The running rollout, live; or the last one, in one line that opens.
-import { Box, Flex, HStack, Heading, RunLink, Stack, Text, VisuallyHidden, chakra, h, useEffect, useState } from "./element.js";
+import { Box, Flex, HStack, Heading, RunLink, Stack, Text, chakra, h, useEffect, useState } from "./element.js";
 import { Dot, Release, ShareBar, StateBadge, When } from "./parts.js";
 import { count, duration, inWords, outcomeOf, paletteOf } from "./words.js";
 
@@ -18,6 +18,17 @@ function useElapsed(rollout) {
   return rollout.running && !Number.isNaN(began) ? Math.max(0, (now - began) / 1000) : rollout.seconds;
 }
 
+const nameOf = ({ kind }) => NAMES[kind] ?? kind;
+
+/** A rollout in one sentence, for who does not see it. */
+export function told(rollout) {
+  const states = Object.values(rollout.targets ?? {});
+  const done = `${states.filter((state) => SERVING.has(state)).length} of ${count(states.length, "host")} done`;
+  const failed = rollout.failures ? `, ${count(rollout.failures, "failure")}` : "";
+  const verb = rollout.running ? "is under way" : "has ended";
+  return `${nameOf(rollout)} ${verb}, ${inWords(rollout.state)}: ${done}${failed}`;
+}
+
 function tally(names, targets) {
   const counts = new Map();
   for (const name of names) counts.set(targets[name] ?? "PENDING", (counts.get(targets[name] ?? "PENDING") ?? 0) + 1);
@@ -30,23 +41,22 @@ export function Rollout({ rollout }) {
   const names = [...new Set([...(rollout.waves ?? []).flat(), ...Object.keys(targets)])];
   const counts = tally(names, targets);
   const serving = names.filter((name) => SERVING.has(targets[name])).length;
-  const name = NAMES[rollout.kind] ?? rollout.kind;
-  const said = `${name} is ${inWords(rollout.state)}: ${serving} of ${count(names.length, "host")} done`;
+  const name = nameOf(rollout);
   const waves = rollout.waves ?? [];
 
   return h(Box, { as: "section", "aria-label": rollout.running ? "Running rollout" : "Last rollout", borderWidth: "1px", borderRadius: "lg", bg: "bg.panel", borderColor: rollout.running ? "running.emphasized" : "border" },
-    h(VisuallyHidden, { "aria-live": "polite" }, rollout.running ? said : ""),
     h(chakra.details, { open: rollout.running || outcomeOf(rollout.kind, rollout.state) !== "SUCCEEDED" || undefined, px: 4, py: 3 },
       h(chakra.summary, { cursor: "pointer" },
         h(Flex, { display: "inline-flex", gap: 3, wrap: "wrap", align: "center", ml: 1 },
           h(Heading, { size: "sm", as: "h2" }, `${rollout.running ? "Running" : "Last"} ${name.toLowerCase()}`),
-          h(StateBadge, { kind: rollout.kind, state: rollout.state, variant: "solid" }),
+          h(StateBadge, { kind: rollout.kind, state: rollout.state, size: "md" }),
           // While a rollback runs, each host goes to a release of its own.
           rollout.release && h(Release, { release: rollout.release }),
           h(Text, { as: "span", fontSize: "sm", color: "fg.muted" }, `${serving} of ${count(names.length, "host")} done`),
-          h(Text, { as: "span", fontSize: "sm", color: "fg.muted" }, duration(seconds)),
-          h(chakra.span, { fontSize: "sm" }, h(RunLink, { dagId: rollout.dag_id, runId: rollout.run_id }, "run")))),
+          h(Text, { as: "span", fontSize: "sm", color: "fg.muted" }, duration(seconds)))),
       h(Stack, { gap: 4, mt: 4 },
+        h(Text, { fontSize: "sm" }, "Its run: ", h(RunLink, { dagId: rollout.dag_id, runId: rollout.run_id }, rollout.run_id),
+          rollout.approved_by && `, approved by ${rollout.approved_by}`),
         h(Legend, { counts }),
         h(Budget, { rollout }),
         h(Stack, { as: "ol", listStyleType: "none", gap: 3 },

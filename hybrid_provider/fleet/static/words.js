@@ -28,6 +28,9 @@ export const HEALTH = {
 
 export const healthOf = (host) => HEALTH[String(host.healthy ?? null)];
 
+/** Why somebody should look at a host, null where nobody need. */
+export const ails = (host) => host.error ?? (host.healthy === false ? host.probe || "its probe fails" : null);
+
 const STEPS = [[60, "s"], [60, "min"], [24, "h"], [Infinity, "d"]];
 
 /** Seconds in the two units that matter: "3 min 4 s". */
@@ -52,7 +55,11 @@ export function ago(iso, now = Date.now()) {
   return seconds < 5 ? "just now" : `${duration(Math.floor(seconds)).split(" ").slice(0, 2).join(" ")} ago`;
 }
 
-export const exactly = (iso) => (iso ? new Date(iso).toLocaleString() : "");
+// Made once: to make one takes longer than to draw a row.
+const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const MINUTE = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
+
+export const exactly = (iso) => (iso && !Number.isNaN(Date.parse(iso)) ? MOMENT.format(new Date(iso)) : "");
 
 /** The two halves of a release's id: when it was created, and the beginning of its digest. */
 export function halves(release) {
@@ -65,9 +72,7 @@ export function createdOf(release) {
   const found = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(release);
   if (!found) return release;
   const [, year, month, day, hour, minute, second] = found.map(Number);
-  return new Date(Date.UTC(year, month - 1, day, hour, minute, second)).toLocaleString(undefined, {
-    day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit",
-  });
+  return MINUTE.format(new Date(Date.UTC(year, month - 1, day, hour, minute, second)));
 }
 
 export const count = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;

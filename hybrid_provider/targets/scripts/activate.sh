@@ -10,18 +10,16 @@ record() {
     sum=$(sha256sum <"manifests/$release")
     state
     [ "$proven" = "$release" ] || before=$proven
-    cat >state.json.new <<END && flush && mv -f state.json.new state.json
-{
-  "model": "$model",
-  "release_id": "$release",
-  "digest": "${sum%% *}",
-  "previous": "$before",
-  "rollout": "$rollout",
-  "epoch": $epoch,
-  "since": "$(date -u +%Y-%m-%dT%H:%M:%SZ)",
-  "since_epoch": $(date +%s)
-}
-END
+    say "{
+  \"model\": \"$model\",
+  \"release_id\": \"$release\",
+  \"digest\": \"${sum%% *}\",
+  \"previous\": \"$before\",
+  \"rollout\": \"$rollout\",
+  \"epoch\": $epoch,
+  \"since\": \"$(date -u +%Y-%m-%dT%H:%M:%SZ)\",
+  \"since_epoch\": $(date +%s)
+}" >state.json.new && flush && mv -f state.json.new state.json
 }
 
 undo() {
@@ -90,6 +88,7 @@ case $asked in
         [ -n "$probe" ] || undo "no commit came within $deadline s"
         in_time probe "$deadline" "$probe" || undo "no commit came within $deadline s, and $why" ;;
 esac
+[ "$(live)" = "$release" ] || undo "somebody set the link current to something else while the release was proved"
 record || undo "state.json could not be written"
 flush
 rm -f .activation/pending

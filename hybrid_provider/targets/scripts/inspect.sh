@@ -19,8 +19,12 @@ sum=$(sha256sum <"manifests/$current")
 say "digest ${sum%% *}"
 [ -n "$rehash" ] || exit 0
 cd "releases/$current" || fail "cannot enter $PWD/releases/$current"
-sums "../../manifests/$current" | proved | sed -n '/^proven$/d;s/^\(\.\/\)\{0,1\}/changed /p'
-# What is in one of the two lists only: files that nobody brought.
-{ sums "../../manifests/$current" | sed 's/^[0-9a-f]*  //'; find . ! -type d; } | sort | uniq -u | sed 's/^\.\//changed /'
+proof=$(sums "../../manifests/$current" | proved)
+# Files that nobody brought are in one of these lists only.
+if [ "$proof" != proven ] || [ "$(find . ! -type d | sed -n '$=')" != "$(sums "../../manifests/$current" | sed -n '$=')" ]; then
+    [ "$proof" = proven ] || say "$proof" | sed 's/^\(\.\/\)\{0,1\}/changed /'
+    sums "../../manifests/$current" | sed 's/^[0-9a-f]*  \.\//wanted /'
+    find . ! -type d | sed 's/^\.\//there /'
+fi
 irregular . | sed 's/^\.\//changed /'
 exit 0

@@ -1,8 +1,8 @@
 # What all scripts share. POSIX sh with what dash and BusyBox have; variables in lower case come from the worker:
 # base, model, release, digest, rollout, epoch, nonce.
 umask 022
-# With it, `cd` may go elsewhere and say so.
-unset CDPATH
+# With them, `cd` may go elsewhere and say so, and tar do other things.
+unset CDPATH TAR_OPTIONS
 
 # One line of the answer; `fail` is the last one.
 say() { printf '%s\n' "$*"; }
@@ -42,8 +42,8 @@ live() {
 
 pinned() { { read -r pin <pin && say "$pin"; } 2>/dev/null; }
 
-# Everything written so far is on the disk after this; BusyBox may know only the plain form.
-flush() { sync -f . 2>/dev/null || sync; }
+# Everything written so far is on the disk after this, where the host has the means; BusyBox may know only the plain form.
+flush() { ! command -v sync >/dev/null 2>&1 || sync -f . 2>/dev/null || sync; }
 
 # The swap is one rename: `ln -sf` would leave a moment without a link. Without a release there is no link.
 flip() {

@@ -1,13 +1,16 @@
 # Answers with one line for each fault, or takes the lease and says what is here. Also takes `ttl` and `wait`.
 faults=0
 fault() { say "fault $*"; faults=1; }
-tools='cat date find flock ln mkdir mv rm sed sha256sum sleep stat sync tar'
+tools='date find flock ln mkdir mv rm sed sha256sum sleep stat tar'
 for tool in $tools; do
     command -v "$tool" >/dev/null 2>&1 || fault "the program $tool is missing; install coreutils, util-linux, tar, or BusyBox"
 done
 [ -d "$base/$model" ] || out=$(mkdir -p -- "$base/$model" 2>&1) || fault "cannot make the folder $base/$model: ${out##*: }"
 if cd -- "$base/$model" 2>/dev/null; then
-    [ -O . ] || fault "the folder $PWD belongs to user id $(stat -c %u .), and we log in as $(id -un); give it to us with chown"
+    [ -O . ] || fault "the folder $PWD belongs to user id $(stat -c %u .), and we log in as ${LOGNAME:-another}; give it to us with chown"
+    owner=$(stat -c %u ..)
+    [ -O .. ] || [ "$owner" = 0 ] ||
+        fault "the folder $(cd .. && pwd) belongs to user id $owner, who could put another in the place of ours; give it to us or to root with chown"
     # Whoever may write here could lead us anywhere by links.
     for folder in . ..; do
         case $(stat -c %A "$folder") in
@@ -22,7 +25,7 @@ if cd -- "$base/$model" 2>/dev/null; then
     if [ -e current ] || [ -L current ]; then
         [ -n "$(live)" ] || fault "$PWD/current is no link to one of its releases; move it away"
     fi
-    say "free $(stat -f -c '%a %S %c %d' .)"
+    ! free=$(stat -f -c '%a %S %c %d' . 2>/dev/null) || say "free $free"
 elif [ -d "$base/$model" ]; then
     fault "cannot enter the folder $base/$model"
 fi
@@ -54,6 +57,7 @@ state
 current=$(live)
 say "epoch $epoch" || { rm -f .lease; exit 1; }
 say "overtaken $overtaken"
+say "sum $(say "$nonce" | sha256sum)"
 say "current $current"
 say "pinned $(pinned)"
 [ -n "$current" ] && [ "$current" = "$proven" ] && say "committed $proven_digest $((now - since))"
@@ -82,6 +86,6 @@ for folder in releases/"$current" releases/*; do
     room=$((room - $(stat -c %s "manifests/$name")))
     [ "$room" -gt 0 ] || break
     say "manifest $name"
-    cat "manifests/$name"
+    sed '' "manifests/$name"
 done
 exit 0

@@ -1,8 +1,8 @@
-# Starts the activation that stdin holds, detached: it inherits the lock, and nothing that ends with this connection.
+# Starts the text `activation`, detached: it inherits the lock, and nothing that ends with this connection.
 cd -- "$base/$model" || fail "cannot enter $base/$model"
 lock || fail "another activation is under way"
 fenced
-rm -rf .activation && mkdir -m 700 .activation && cat >.activation/run || fail "cannot write $PWD/.activation/run"
+rm -rf .activation && mkdir -m 700 .activation && say "$activation" >.activation/run || fail "cannot write $PWD/.activation/run"
 own_session=
 ! command -v setsid >/dev/null 2>&1 || own_session=setsid
 (exec $own_session sh .activation/run </dev/null >.activation/log 2>&1) &
