@@ -66,7 +66,7 @@ def unpack(
         raise ArtifactRefused(f"{name}: archives of this form are not read; pack it as .tar.gz or .tar.zst")
     compression = next((form for suffix, form in _COMPRESSED.items() if name.lower().endswith(suffix)), None)
     if compression is not None:
-        inflated = run_ahead(inflate(chunks, compression), batch=4, batches=4, stop=stop)
+        inflated = run_ahead(inflate(chunks, compression), batch=16, batches=4, stop=stop)
         try:
             _untar(inflated, packed_bytes, writer, limits)
         finally:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 # Measured: larger pieces fall out of the processor's cache and are a fifth slower.
-_INPUT_BYTES = 64 << 10
+_INPUT_BYTES = 128 << 10
 _OUTPUT_BYTES = 256 << 10
 
 
