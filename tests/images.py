@@ -35,13 +35,14 @@ LEFT_OUT = {
 ROUTER = "haproxy-standin"
 SERVER = "model-server-standin"
 
-# Serves what lies in the folder: `broken` in it answers 500, `crash` ends at once. POST answers after as many
-# seconds as it is told. SIGTERM ends it in the middle of all that it does, as a careless server does.
+# Serves what lies in the folder: `broken` in it answers 500, `crash` ends at once, `warm` has the seconds for which
+# it answers 503. POST answers after as many seconds as it is told. SIGTERM ends it in the middle of all that it does, as a careless server does.
 SERVER_PROGRAM = """
 import http.server, os, pathlib, signal, sys, time
 model = pathlib.Path(os.environ.get("MODEL_FOLDER", "/opt/ml/model"))
 if (model / "crash").exists():
     sys.exit("the model cannot be loaded")
+warm = time.monotonic() + float((model / "warm").read_text() if (model / "warm").exists() else 0)
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -51,12 +52,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+    @property
+    def status(self):
+        return 500 if (model / "broken").exists() else 503 if time.monotonic() < warm else 200
     def do_GET(self):
-        self.answer(500 if (model / "broken").exists() else 200, os.environ.get("GREETING", "").encode())
+        self.answer(self.status, os.environ.get("GREETING", "").encode())
     def do_POST(self):
         seconds = float(self.rfile.read(int(self.headers["Content-Length"])) or 0)
         time.sleep(seconds)
-        self.answer(200, (model / "answer").read_bytes())
+        self.answer(self.status, (model / "answer").read_bytes())
     def log_message(self, *_):
         pass
 class Server(http.server.ThreadingHTTPServer):

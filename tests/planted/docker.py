@@ -21,6 +21,13 @@ BUGS = (
         ROLLOUTS,
     ),
     Bug(
+        "a container gets requests before it is ready",
+        "targets/docker/switching.py",
+        "        await self._router.until_ready(generation, new, switch.limit, alive=alive)\n",
+        "        del generation, alive\n",
+        ROLLOUTS,
+    ),
+    Bug(
         "nobody takes back what a dead worker switched",
         "targets/docker/guard.py",
         "            await opened.preflight(order)\n",

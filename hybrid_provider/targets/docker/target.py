@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from hybrid_provider.exceptions import TargetFailed, TargetNotReady
+from hybrid_provider.exceptions import TargetError, TargetFailed, TargetNotReady
 from hybrid_provider.names import checked_name
 from hybrid_provider.targets.docker import containers, lease
 from hybrid_provider.targets.docker.activation import Activations
@@ -78,7 +79,7 @@ class OpenedDockerTarget:
         if surveyed.faults:
             raise TargetNotReady(self.name, "; ".join(surveyed.faults))
         found = await self._holdings(order.model)
-        self._lease = await lease.take(self._engine, order, found)
+        self._lease = await self._reserved(order, found)
         self._activations = Activations(self._engine, self._serving, order, self._lease)
         undone = await self._activations.heal(await self._holdings(order.model))
         holdings = await self._holdings(order.model)
@@ -90,6 +91,16 @@ class OpenedDockerTarget:
             lease=self._lease.nonce,
             overtaken=lease.overtaken(found, order),
         )
+
+    async def _reserved(self, order: Order, found: Holdings) -> Lease:
+        """The lease; who cuts short that it is taken has it given back by :meth:`finish` all the same."""
+        taking = asyncio.create_task(lease.take(self._engine, order, found))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            with suppress(TargetError):
+                self._lease = await taking
+            raise
 
     async def stage(self, order: Order, progress: Callable[[int], None]) -> Staged:
         """Bring the images and the release, inert and verified.

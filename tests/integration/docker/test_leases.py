@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -38,6 +39,20 @@ async def test_a_deploy_cancelled_in_mid_stream_leaves_no_release(target, tmp_pa
         assert (await each.inspect(model)).releases == ()
         assert (await each.stage(order, lambda _: None)).bytes_sent == 5_000_000
         await each.finish(order)
+
+
+@pytest.mark.parametrize("milliseconds", range(0, 120, 10))
+async def test_a_preflight_that_is_cut_short_at_any_moment_leaves_no_lease(
+    target, releases, model, docker, milliseconds
+):
+    """The engine may have made it when nobody waits for the answer any more."""
+    order = order_of(releases[0])
+    async with opened(target) as each:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(milliseconds / 1000):
+                await each.preflight(order)
+        await each.finish(order)
+    assert docker.names("volume", model) == []
 
 
 async def test_two_rollouts_do_not_share_an_engine(target, releases, docker, model):

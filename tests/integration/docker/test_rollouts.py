@@ -85,6 +85,24 @@ async def test_no_request_fails_while_releases_change_under_load(target, release
     assert sum(clients.answers.values()) > 100
 
 
+@pytest.mark.parametrize("target", [Strategy.BLUE_GREEN], indirect=True)
+async def test_no_request_reaches_a_container_that_is_not_ready_yet(target, releases, tmp_path, model):
+    """It listens at once, and answers 503 until its model is loaded; none of the clients asks twice."""
+    first = releases[0].release_id
+    slow = make_release(tmp_path / "store", {"answer": b"late", "warm": b"2"}, 9, model)
+    await deploy(target, releases[0])
+    order = order_of(slow, "r-2", drain=DRAIN)
+    async with load(target.serving.port, quick=4, slow=0, seconds=0) as clients, opened(target) as each:
+        await clients.answered_by(first)
+        await each.preflight(order)
+        await each.stage(order, lambda _: None)
+        await each.activate(order, slow.release_id)
+        await clients.answered_by(slow.release_id)
+        await each.commit(order)
+        await each.finish(order)
+    assert (clients.failed, clients.answers.keys()) == ([], {first, slow.release_id})
+
+
 async def test_a_bad_release_gives_way_to_the_one_before(target, releases, tmp_path, model, docker):
     for n in (0, 1):
         result = await roll_out(target, releases[n], f"r-{n}")
