@@ -32,8 +32,7 @@ class ApprovalBranchOperator(HITLBranchOperator):
             task_id="fleet", approved_by="{{ ti.xcom_pull('approval', key='answered_by') }}", ...
         )
 
-    Args:
-        kwargs: Of ``HITLBranchOperator``.
+    It takes the arguments of ``HITLBranchOperator``.
     """
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ANN401 - Airflow's own
