@@ -43,6 +43,16 @@ _CANNOT_ASK = {
 _log = logging.getLogger(__name__)
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """What is signed goes to the connection's own endpoint, and never on to where that points."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Take the answer for the error that it is."""
+
+
+_opener = urllib.request.build_opener(_NoRedirects)
+
+
 class CloudChecksums:
     """Asks about the objects of one bucket.
 
@@ -107,7 +117,7 @@ class CloudChecksums:
                 time.sleep(_PATIENT.first_pause.total_seconds() * 2 ** (attempt - 1))
             try:
                 seconds = _PATIENT.stall_timeout.total_seconds()
-                with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310 - the connection's own
+                with _opener.open(request, timeout=seconds) as answer:
                     return cast("Message", answer.headers)
             except urllib.error.HTTPError as error:
                 error.close()

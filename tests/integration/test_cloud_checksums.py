@@ -10,6 +10,8 @@ import tarfile
 from dataclasses import replace
 from datetime import timedelta
 from email.message import Message
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import obstore
 import pytest
@@ -132,6 +134,30 @@ def test_a_store_that_does_not_answer_is_worth_a_retry(azure: Cloud, monkeypatch
     config = {**azure.access.config, "endpoint": "http://127.0.0.1:1/devstoreaccount1"}
     with pytest.raises(ArtifactUnavailable, match=r"silent\.bin: the store does not tell its checksum"):
         cloud_checksums.CloudChecksums(replace(azure.access, config=config)).of(item)
+
+
+def test_a_signed_question_is_not_taken_to_where_the_endpoint_points(azure: Cloud, caplog):
+    azure.put("pointed.bin", CONTENT)
+    (item,) = stored_objects(azure.access, Location.parse(azure.uri("pointed.bin")), SMALL_PARTS)
+    asked: list[str] = []
+
+    class Points(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.path)
+            self.send_response(307)
+            self.send_header("Location", f"/elsewhere{self.path}")
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Points) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        config = {
+            **azure.access.config,
+            "endpoint": f"http://127.0.0.1:{server.server_port}/devstoreaccount1",
+        }
+        assert cloud_checksums.CloudChecksums(replace(azure.access, config=config)).of(item) is None
+        server.shutdown()
+    assert asked == ["/devstoreaccount1/models/pointed.bin"]
+    assert "not compared" in caplog.text
 
 
 def test_no_key_and_no_signature_is_logged_even_at_debug_level(azure: Cloud, store, caplog):
