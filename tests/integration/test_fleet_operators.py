@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -265,7 +265,10 @@ def test_a_repair_goes_only_where_the_direction_policy_leads(hosts, tmp_path, mo
     (imports / "model").mkdir(parents=True)
     (imports / "model" / "model.onnx").write_bytes(b"imported")
     context = task_context()
-    release = import_release(store, "digits", imports / "model").to_dict(seconds=0.1, reused_bytes=0)
+    # Not of now: what goes live next would be older than what these hosts took a moment before it.
+    created = datetime(2026, 11, 23, 18, 11, 30, tzinfo=UTC)
+    imported = import_release(store, "digits", imports / "model", created=created)
+    release = imported.to_dict(seconds=0.1, reused_bytes=0)
     run(release, tmp_path, context=context, policy=AT_ONCE)
     file = hosts[1].model / "current" / "model.onnx"
     file.chmod(0o644)
