@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import subprocess
 import time
 from contextlib import contextmanager
@@ -67,7 +68,7 @@ def engine(cache: Path, scratch: Path, *options: str) -> Iterator[Engine]:
     with (cache / "lock").open("w") as lock:
         # Two engines on one folder of images would destroy it.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        bridge_was_there = Path("/sys/class/net/docker0").exists()
+        there_before = bridges()
         log = scratch / "dockerd.log"
         socket = f"unix://{scratch}/docker.sock"
         command = [
@@ -87,8 +88,9 @@ def engine(cache: Path, scratch: Path, *options: str) -> Iterator[Engine]:
             stop(daemon)
             for folder in (scratch, cache):
                 unmount_all_under(folder)
-            if not bridge_was_there:
-                subprocess.run(["ip", "link", "delete", "docker0"], stderr=subprocess.DEVNULL, check=False)
+            # Each takes one of the thirty ranges of addresses that an engine gives its networks.
+            for bridge in bridges() - there_before:
+                subprocess.run(["ip", "link", "delete", bridge], stderr=subprocess.DEVNULL, check=False)
 
 
 def require_an_engine() -> None:
@@ -143,6 +145,12 @@ def stop(daemon: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         daemon.kill()
         daemon.wait()
+
+
+def bridges() -> set[str]:
+    """The bridges that engines made on this machine."""
+    names = (path.name for path in Path("/sys/class/net").iterdir())
+    return {name for name in names if re.fullmatch(r"docker0|br-[0-9a-f]{12}", name)}
 
 
 def mounts_under(folder: Path) -> list[str]:
