@@ -12,9 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
-from hybrid_provider.artifacts.manifest import Manifest, ManifestFile, checked_path, shown
+from hybrid_provider.artifacts.file_names import TakenNames, checked_path
+from hybrid_provider.artifacts.manifest import Manifest, ManifestFile
 from hybrid_provider.artifacts.new_file import FILE_MODE, Blocks, NewFile
-from hybrid_provider.exceptions import ArtifactRefused, StoreError
+from hybrid_provider.exceptions import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,8 +58,7 @@ class FolderWriter:
         self._files: list[ManifestFile] = []
         self._open: dict[str, NewFile] = {}
         self._folders: dict[str, None] = {}
-        self._taken_by_files: set[str] = set()
-        self._taken_by_folders: set[str] = set()
+        self._taken = TakenNames()
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +76,7 @@ class FolderWriter:
             chunks: Its bytes, in order.
 
         Raises:
-            ArtifactRefused: The path is unsafe, or taken (also when only its case differs).
+            ArtifactRefused: The path is unsafe, or taken (also when only its case or a folder's differs).
         """
         file = self.begin(path)
         file.append(chunks)
@@ -143,16 +143,7 @@ class FolderWriter:
         return manifest
 
     def _take(self, path: str) -> None:
-        folded = path.casefold()
-        parents = [folded[:i] for i, character in enumerate(folded) if character == "/"]
-        if folded in self._taken_by_files or folded in self._taken_by_folders:
-            raise ArtifactRefused(
-                f"file name {shown(path)} is there twice, or differs from another only by case"
-            )
-        if not self._taken_by_files.isdisjoint(parents):
-            raise ArtifactRefused(f"file name {shown(path)} lies in a folder that is itself a file")
-        self._taken_by_files.add(folded)
-        self._taken_by_folders.update(parents)
+        self._taken.take(path)
         self._make_folder(path.rpartition("/")[0])
 
     def _make_folder(self, folder: str) -> None:

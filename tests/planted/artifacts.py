@@ -44,9 +44,23 @@ BUGS = (
     ),
     Bug(
         "a taken name is written again",
-        "artifacts/folder.py",
-        "self._taken_by_files.add(folded)",
+        "artifacts/file_names.py",
+        "self._spelled[folded] = path",
         "pass",
+        ARCHIVE,
+    ),
+    Bug(
+        "folders that differ by case are two",
+        "artifacts/file_names.py",
+        "if spelled != folder:",
+        "if False:",
+        ARCHIVE,
+    ),
+    Bug(
+        "a letter of which nothing is seen is taken",
+        "artifacts/file_names.py",
+        "is_word and not _INVISIBLE.match(character)",
+        "is_word",
         ARCHIVE,
     ),
     Bug(
