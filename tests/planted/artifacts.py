@@ -57,6 +57,20 @@ BUGS = (
         ARCHIVE,
     ),
     Bug(
+        "zeros behind an archive are read without end",
+        "artifacts/tar.py",
+        "if left < 0 or bytes",
+        "if bytes",
+        ARCHIVE,
+    ),
+    Bug(
+        "a release may have any number of folders",
+        "artifacts/folder.py",
+        "if len(self._folders) == MAX_FOLDERS:",
+        "if False:",
+        ARCHIVE,
+    ),
+    Bug(
         "a letter of which nothing is seen is taken",
         "artifacts/file_names.py",
         "is_word and not _INVISIBLE.match(character)",
