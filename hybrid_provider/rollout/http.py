@@ -129,8 +129,8 @@ def client_command(request: Request, limit: timedelta) -> str:
     curl += ["-X", quote(request.method), *(word for header in headers for word in ("-H", quote(header)))]
     wget = ["wget", "-q", "-S", "-O", "-", "$limits"]
     wget += [word for header in headers for word in ("--header", quote(header))]
-    # What it says it knows: a BusyBox that is built without -T crashes of it, and none can be told not to follow
-    # a redirect.
+    # What it says it knows: a BusyBox that is built without -T crashes of it, and none can be told not to
+    # follow a redirect.
     limits = (
         f"case $(wget --help 2>&1) in *--max-redirect*) limits='-t 1 --max-redirect=0 -T {seconds}' ;; "
         f"*'-T SEC'*) limits='-T {seconds}' ;; *) limits= ;; esac; "
