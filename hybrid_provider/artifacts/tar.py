@@ -10,7 +10,7 @@ import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hybrid_provider.artifacts.manifest import checked_path, shown
+from hybrid_provider.artifacts.file_names import checked_path, shown
 from hybrid_provider.exceptions import ArtifactRefused
 
 if TYPE_CHECKING:
