@@ -110,7 +110,7 @@ def test_hosts_that_need_attention_are_named_with_the_reason_and_shown_by_one_pr
     page = opened(log_in("ada"), site)
     notice = page.get_by_role("status").filter(has_text="2 hosts need attention")
     notice.get_by_text("line-09, reverted: the probe did not answer").wait_for()
-    notice.get_by_text("line-31, succeeded: connection refused").wait_for()
+    notice.get_by_text("line-31, unhealthy: connection refused").wait_for()
     notice.get_by_role("button").click()
     page.get_by_text("2 of 40 hosts", exact=True).wait_for()
     # What is filtered stays so while another part of the page is looked at, and comes from there too.
