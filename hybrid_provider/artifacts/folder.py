@@ -12,16 +12,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
-from hybrid_provider.artifacts.file_names import TakenNames, checked_path
+from hybrid_provider.artifacts.file_names import TakenNames, checked_path, shown
 from hybrid_provider.artifacts.manifest import Manifest, ManifestFile
 from hybrid_provider.artifacts.new_file import FILE_MODE, Blocks, NewFile
-from hybrid_provider.exceptions import StoreError
+from hybrid_provider.exceptions import ArtifactRefused, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 FOLDER_MODE = 0o755
+MAX_FOLDERS = 100_000
+"""Of one release: the names of few files can be of very many."""
 # One fsync waits for one commit of the file system's journal; many at once share it.
 _SYNCS_AT_ONCE = 16
 # Smaller files wait for the end, where one call brings all of them to the disk.
@@ -150,6 +152,8 @@ class FolderWriter:
         if not folder or folder in self._folders:
             return
         self._make_folder(folder.rpartition("/")[0])
+        if len(self._folders) == MAX_FOLDERS:
+            raise ArtifactRefused(f"folder {shown(folder)} is one more than the {MAX_FOLDERS} of a release")
         (self.root / folder).mkdir(FOLDER_MODE, exist_ok=True)
         (self.root / folder).chmod(FOLDER_MODE)
         self._folders[folder] = None

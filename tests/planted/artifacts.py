@@ -57,6 +57,20 @@ BUGS = (
         ARCHIVE,
     ),
     Bug(
+        "zeros behind an archive are read without end",
+        "artifacts/tar.py",
+        "if left < 0 or bytes",
+        "if bytes",
+        ARCHIVE,
+    ),
+    Bug(
+        "a release may have any number of folders",
+        "artifacts/folder.py",
+        "if len(self._folders) == MAX_FOLDERS:",
+        "if False:",
+        ARCHIVE,
+    ),
+    Bug(
         "a letter of which nothing is seen is taken",
         "artifacts/file_names.py",
         "is_word and not _INVISIBLE.match(character)",
@@ -162,6 +176,27 @@ BUGS = (
         "_FOLDER | os.O_NOFOLLOW",
         "_FOLDER",
         ("tests/unit/test_importing.py",),
+    ),
+    Bug(
+        "keys of an assumed role are used past their time",
+        "artifacts/bucket.py",
+        "_CREDENTIAL_LIFE = timedelta(minutes=5)",
+        "_CREDENTIAL_LIFE = timedelta(hours=1)",
+        ("tests/integration/test_sync_assumed_role.py",),
+    ),
+    Bug(
+        "a session token goes to where an endpoint redirects",
+        "artifacts/bucket.py",
+        'options |= not_followed_from(config["endpoint"])',
+        "pass",
+        ("tests/integration/test_artifact_s3.py",),
+    ),
+    Bug(
+        "a session token is logged",
+        "aws_logging.py",
+        "record.msg, record.args = masked, ()",
+        "pass",
+        ("tests/integration/test_sync_assumed_role.py",),
     ),
     Bug("a full disk is not explained", "artifacts/folder.py", "    errno.ENOSPC:", "    9999:", FAULTS),
 )
