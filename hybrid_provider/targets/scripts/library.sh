@@ -11,6 +11,11 @@ fail() { say "fail $*"; exit 1; }
 brief() { sed -e :a -e '$!{N' -e '4,$D;ba' -e '}' -e 's/\n/ /g'; }
 lines() { sed -n '$=' "$1"; }
 nap() { sleep 0.1 2>/dev/null || sleep 1; }
+# Most of what is waited for comes at once: the first naps of a wait, which sets `dozes` to 0, are shorter.
+doze() {
+    dozes=$((dozes + 1))
+    { [ "$dozes" -le 4 ] && sleep "0.0$((2 * dozes))" 2>/dev/null; } || nap
+}
 
 # Seconds that no clock correction moves, without starting a process where Linux has them.
 ticks() { { read -r up _ </proc/uptime && say "${up%%.*}"; } 2>/dev/null || date +%s; }
