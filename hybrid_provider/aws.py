@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from hybrid_provider.aws_logging import mask_secrets
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -33,6 +35,10 @@ class AwsAccess:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     _clients: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _making: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Whoever logs at DEBUG sees no session token."""
+        mask_secrets()
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 makes its clients' classes at run time
         """A client of one service with all of the above; made once, and used from any thread."""

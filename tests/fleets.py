@@ -95,6 +95,13 @@ def trained(job, **metrics):
     }
 
 
+def read_state(database, asset_id):
+    """The asset's state by key."""
+    with sqlite3.connect(database, timeout=30) as connection:
+        query = "SELECT key, value FROM asset_state_store WHERE asset_id = ?"
+        return {key: json.loads(value) for key, value in connection.execute(query, (asset_id,))}
+
+
 def write_state(database, asset_id, state):
     """Put the asset's state into the SQLite file of Airflow's tables, in place of what was there."""
     with sqlite3.connect(database, timeout=30) as connection:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.ahead import run_ahead
+from hybrid_provider.artifacts.file_names import shown
 from hybrid_provider.artifacts.inflate import GZIP, ZSTD, inflate
-from hybrid_provider.artifacts.manifest import shown
 from hybrid_provider.artifacts.tar import read_tar
 from hybrid_provider.exceptions import ArtifactRefused
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from hybrid_provider.artifacts.redirects import not_followed_from
 from hybrid_provider.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from hybrid_provider.artifacts.transfer_policy import TransferPolicy
     from hybrid_provider.aws import AwsAccess
 
-# obstore keeps a credential until it is said to end; boto3 renews its own at least 10 minutes before that.
+# obstore asks again five minutes before a credential is said to end: with this before each request, though
+# not ten times in a second. boto3 renews its own at least ten minutes before their end.
 _CREDENTIAL_LIFE = timedelta(minutes=5)
 _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
 
@@ -30,10 +32,13 @@ def open_bucket(access: AwsAccess, bucket: str, policy: TransferPolicy) -> S3Sto
     credentials = access.session.get_credentials()
     if credentials is None:
         raise ConfigurationError(f"s3://{bucket}: no AWS credentials; put them into the aws connection")
+    config, options = _bucket_config(client, bucket), _client_options(client, access, policy)
+    if "proxy_url" not in options:
+        options |= not_followed_from(config["endpoint"])
     return Store(
         bucket,
-        config=_bucket_config(client, bucket),
-        client_options=_client_options(client, access, policy),
+        config=config,
+        client_options=options,
         retry_config=policy.within_obstore,
         credential_provider=_Boto3Credentials(credentials),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.objects import Location, StoredObject
+from hybrid_provider.artifacts.redirects import not_followed_from
 from hybrid_provider.exceptions import (
     ArtifactNotFound,
     ArtifactRefused,
@@ -75,6 +76,9 @@ def open_cloud(access: CloudAccess, location: Location, policy: TransferPolicy) 
             azure: AzureConfig = {**access.config}  # type: ignore[typeddict-item]
             if host:
                 azure.setdefault("account_name", host.partition(".")[0])
+            if "sas_key" in azure:
+                own = f"https://{azure.get('account_name')}.blob.core.windows.net"
+                options |= not_followed_from(azure.get("endpoint", own))
             return AzureStore(
                 container, config=azure, client_options=options, retry_config=policy.within_obstore
             )

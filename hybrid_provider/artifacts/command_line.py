@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -243,11 +244,11 @@ def _sync(asked: argparse.Namespace) -> Outcome:
 
 
 def _import(asked: argparse.Namespace) -> Outcome:
-    begun = datetime.now(UTC)
+    begun = time.monotonic()
     release = import_release(
         _store(asked), asked.model, asked.path, created=asked.created, policy=_policy(asked)
     )
-    return _brought(release, (datetime.now(UTC) - begun).total_seconds(), 0, was_there=False)
+    return _brought(release, time.monotonic() - begun, 0, was_there=False)
 
 
 def _brought(release: Release, seconds: float, reused_bytes: int, *, was_there: bool) -> Outcome:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from hybrid_provider.artifacts.archive import Limits
     from hybrid_provider.artifacts.artifact import Artifact
-    from hybrid_provider.artifacts.folder import NewFile
     from hybrid_provider.artifacts.manifest import Manifest
+    from hybrid_provider.artifacts.new_file import NewFile
     from hybrid_provider.artifacts.progress import Progress
     from hybrid_provider.artifacts.reading import Access
     from hybrid_provider.artifacts.transfer_policy import TransferPolicy
@@ -140,10 +140,7 @@ class Fetch:
                 yield part
 
         def land(arrived: Arrived) -> None:
-            offset = arrived.part.start
-            for chunk in arrived.chunks:
-                files[arrived.part.item].put(offset, chunk)
-                offset += len(chunk)
+            files[arrived.part.item].put(arrived.part.start, arrived.chunks)
 
         checks = Checks(self.access, objects)
         parts = begun(parts_of(objects, self.transfer.part_bytes))

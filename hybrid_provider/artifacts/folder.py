@@ -12,22 +12,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
-from hybrid_provider.artifacts.manifest import Manifest, ManifestFile, checked_path, shown
+from hybrid_provider.artifacts.file_names import TakenNames, checked_path, shown
+from hybrid_provider.artifacts.manifest import Manifest, ManifestFile
+from hybrid_provider.artifacts.new_file import FILE_MODE, Blocks, NewFile
 from hybrid_provider.exceptions import ArtifactRefused, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-FILE_MODE = 0o644
 FOLDER_MODE = 0o755
+MAX_FOLDERS = 100_000
+"""Of one release: the names of few files can be of very many."""
 # One fsync waits for one commit of the file system's journal; many at once share it.
 _SYNCS_AT_ONCE = 16
 # Smaller files wait for the end, where one call brings all of them to the disk.
 _LARGE_BYTES = 1 << 20
 # Of Linux: before it, a file's error was not told to who syncs the file system.
 _SYNCFS_TELLS_ERRORS = (5, 8)
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # The file system's own limits on hard links, or none at all.
 _NO_LINK = frozenset({errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS})
 _REMEDIES = {
@@ -43,27 +45,6 @@ _REMEDIES = {
 }
 
 
-class NewFile:
-    """A file that is being written: put anywhere, from any thread, and hashed in order."""
-
-    def __init__(self, path: str, descriptor: int) -> None:
-        self.path = path
-        self.descriptor = descriptor
-        self.size_bytes = 0
-        self.sha256 = hashlib.sha256()
-
-    def put(self, offset: int, chunk: memoryview) -> None:
-        """Write bytes to their place."""
-        while chunk:
-            written = os.pwrite(self.descriptor, chunk, offset)
-            chunk, offset = chunk[written:], offset + written
-
-    def hash(self, chunk: memoryview) -> None:
-        """Take the next bytes into the SHA-256."""
-        self.sha256.update(chunk)
-        self.size_bytes += len(chunk)
-
-
 class FolderWriter:
     """Fills an empty folder with files, each opened once, hashed while written, and never a link.
 
@@ -75,18 +56,18 @@ class FolderWriter:
         self._syncing = ThreadPoolExecutor(_SYNCS_AT_ONCE, thread_name_prefix="fsync")
         self._synced: list[Future[None]] = []
         self._small: list[Path] = []
+        self._blocks = Blocks()
         self._files: list[ManifestFile] = []
         self._open: dict[str, NewFile] = {}
         self._folders: dict[str, None] = {}
-        self._taken_by_files: set[str] = set()
-        self._taken_by_folders: set[str] = set()
+        self._taken = TakenNames()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         for file in self._open.values():
-            os.close(file.descriptor)
+            file.close()
         self._syncing.shutdown(cancel_futures=True)
 
     def write(self, path: str, chunks: Iterable[memoryview]) -> None:
@@ -97,22 +78,16 @@ class FolderWriter:
             chunks: Its bytes, in order.
 
         Raises:
-            ArtifactRefused: The path is unsafe, or taken (also when only its case differs).
+            ArtifactRefused: The path is unsafe, or taken (also when only its case or a folder's differs).
         """
         file = self.begin(path)
-        offset = 0
-        for chunk in chunks:
-            file.put(offset, chunk)
-            file.hash(chunk)
-            offset += len(chunk)
+        file.append(chunks)
         self.finish(file)
 
     def begin(self, path: str) -> NewFile:
         """Make an empty file, to be filled and handed to :meth:`finish`; errors as of :meth:`write`."""
         self._take(checked_path(path))
-        file = NewFile(path, os.open(self.root / path, _NEW_FILE, FILE_MODE))
-        self._open[path] = file
-        os.fchmod(file.descriptor, FILE_MODE)  # whatever the worker's umask is
+        file = self._open[path] = NewFile(self.root, path, self._blocks)
         return file
 
     def adopt(self, path: str, source: Path, sha256: str) -> bool:
@@ -147,7 +122,7 @@ class FolderWriter:
     def finish(self, file: NewFile) -> None:
         """Take a file as complete: all its bytes were put and hashed."""
         del self._open[file.path]
-        os.close(file.descriptor)
+        file.close()
         self._take_as_written(file.path, file.size_bytes, file.sha256.hexdigest())
 
     def _take_as_written(self, path: str, size_bytes: int, sha256: str) -> None:
@@ -170,22 +145,15 @@ class FolderWriter:
         return manifest
 
     def _take(self, path: str) -> None:
-        folded = path.casefold()
-        parents = [folded[:i] for i, character in enumerate(folded) if character == "/"]
-        if folded in self._taken_by_files or folded in self._taken_by_folders:
-            raise ArtifactRefused(
-                f"file name {shown(path)} is there twice, or differs from another only by case"
-            )
-        if not self._taken_by_files.isdisjoint(parents):
-            raise ArtifactRefused(f"file name {shown(path)} lies in a folder that is itself a file")
-        self._taken_by_files.add(folded)
-        self._taken_by_folders.update(parents)
+        self._taken.take(path)
         self._make_folder(path.rpartition("/")[0])
 
     def _make_folder(self, folder: str) -> None:
         if not folder or folder in self._folders:
             return
         self._make_folder(folder.rpartition("/")[0])
+        if len(self._folders) == MAX_FOLDERS:
+            raise ArtifactRefused(f"folder {shown(folder)} is one more than the {MAX_FOLDERS} of a release")
         (self.root / folder).mkdir(FOLDER_MODE, exist_ok=True)
         (self.root / folder).chmod(FOLDER_MODE)
         self._folders[folder] = None

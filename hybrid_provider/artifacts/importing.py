@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.admission import Admission
 from hybrid_provider.artifacts.archive import Limits, unpack
+from hybrid_provider.artifacts.file_names import shown
 from hybrid_provider.artifacts.folder import FolderWriter, free_bytes, store_errors_explained
-from hybrid_provider.artifacts.manifest import shown
 from hybrid_provider.artifacts.policy import ArtifactPolicy
 from hybrid_provider.artifacts.sharing import files_below
 from hybrid_provider.exceptions import ArtifactNotFound, ArtifactRefused, StoreError

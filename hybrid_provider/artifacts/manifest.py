@@ -9,61 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hybrid_provider.artifacts.file_names import TakenNames, checked_path, shown
 from hybrid_provider.exceptions import ArtifactRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 HEADER = "hybrid-manifest/1"
-MAX_PATH_BYTES = 1024
-MAX_COMPONENT_BYTES = 255
-_SHOWN_CHARACTERS = 120
-# Most names are of these alone, and thousands are read at once; the others are looked at one by one.
-_PLAIN = re.compile(r"[A-Za-z0-9._/ -]*")
-# Of a character that is not assigned yet, a later Unicode may say that its normal form is another.
-_REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def shown(path: str | None) -> str:
-    """A name from outside for a message: quoted, escaped and of bounded length."""
-    text = str(path)
-    return repr(text) if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]!r}…"
-
-
-def checked_path(path: str) -> str:
-    """Return a file's path inside a release unchanged if it is safe on every host.
-
-    Raises:
-        ArtifactRefused: It is absolute, climbs with ``..``, holds a backslash, a control or an unpaired
-            character, is not in Unicode's NFC form, or is too long.
-    """
-    if len(path) > MAX_PATH_BYTES:
-        raise ArtifactRefused(f"file name {shown(path)} is longer than a host's file system can hold")
-    if not _PLAIN.fullmatch(path):
-        _check_characters(path)
-    components = path.split("/")
-    if any(component in {"", ".", ".."} for component in components):
-        raise ArtifactRefused(f"file name {shown(path)} is absolute or not a plain relative path")
-    if len(path.encode()) > MAX_PATH_BYTES or any(len(c.encode()) > MAX_COMPONENT_BYTES for c in components):
-        raise ArtifactRefused(f"file name {shown(path)} is longer than a host's file system can hold")
-    return path
-
-
-def _check_characters(path: str) -> None:
-    if "\\" in path or any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in path):
-        raise ArtifactRefused(
-            f"file name {shown(path)} holds a backslash, or a control, invisible or unassigned character"
-        )
-    if path != unicodedata.normalize("NFC", path):
-        raise ArtifactRefused(
-            f"file name {shown(path)} is not in Unicode's NFC form; rename it in the training script"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +27,7 @@ class ManifestFile:
     """One file of a release.
 
     Attributes:
-        path: Relative, ``/`` between folders, in Unicode's NFC form.
+        path: Relative, of the grammar in :mod:`.file_names`.
         size_bytes: Its length.
         sha256: Of its bytes, 64 lowercase hex digits.
     """
@@ -99,23 +55,17 @@ class Manifest:
         """The manifest of ``files`` in any order.
 
         Raises:
-            ArtifactRefused: There are none, a path is there twice (also when only its case differs, since
-                a host's file system may fold case), or one file's path is another's folder.
+            ArtifactRefused: There are none, a path is there twice (also when only its case or a folder's
+                differs, since a host's file system may fold case), or one file's path is another's folder.
         """
         ordered = tuple(sorted(files, key=lambda file: file.path.encode()))
         if not ordered:
             raise ArtifactRefused(
                 "the artifact holds no file; the training script must write its model to SM_MODEL_DIR"
             )
-        folded = Counter(file.path.casefold() for file in ordered)
+        taken = TakenNames()
         for file in ordered:
-            if folded[file.path.casefold()] > 1:
-                raise ArtifactRefused(
-                    f"file name {shown(file.path)} is there twice, or differs from another only by case"
-                )
-            parents = file.path.casefold().split("/")[:-1]
-            if any("/".join(parents[: n + 1]) in folded for n in range(len(parents))):
-                raise ArtifactRefused(f"file name {shown(file.path)} lies in a folder that is itself a file")
+            taken.take(file.path)
         return cls(ordered)
 
     def text(self) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
+from hybrid_provider.artifacts.file_names import shown
 from hybrid_provider.artifacts.formats import RUNS_CODE, Format, format_of
-from hybrid_provider.artifacts.manifest import shown
 from hybrid_provider.artifacts.signature import SIGNATURE_NAME
 from hybrid_provider.exceptions import ArtifactRefused, ConfigurationError
 

@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, cast
 
-from hybrid_provider.artifacts.manifest import Manifest, ManifestFile, shown
+from hybrid_provider.artifacts.file_names import shown
+from hybrid_provider.artifacts.manifest import Manifest, ManifestFile
 from hybrid_provider.exceptions import ArtifactRefused, ConfigurationError
 
 if TYPE_CHECKING:

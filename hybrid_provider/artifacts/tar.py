@@ -10,7 +10,7 @@ import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hybrid_provider.artifacts.manifest import checked_path, shown
+from hybrid_provider.artifacts.file_names import checked_path, shown
 from hybrid_provider.exceptions import ArtifactRefused
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _BLOCK = tarfile.BLOCKSIZE
 _ZEROS = bytes(_BLOCK)
 _MAX_EXTENSION_BYTES = 1 << 20
+# Of each header that is allowed, on average: they are read, and count as nothing that is unpacked.
+_EXTENSION_BYTES_PER_HEADER = 1 << 8
+# Behind the end; tar fills its last record up, of 10 KiB if nothing else was asked for.
+_MAX_PADDING_BYTES = 16 << 20
 _MAX_SIZE_DIGITS = 19
 _NEWLINE = ord("\n")
 _FILES = {tarfile.REGTYPE, tarfile.AREGTYPE}
@@ -49,6 +53,7 @@ class _Extension:
 
     path: str | None = None
     size_bytes: int | None = None
+    refused: str | None = None
 
 
 def read_tar(chunks: Iterable[memoryview], max_headers: int) -> Iterator[TarFile]:
@@ -67,6 +72,8 @@ def read_tar(chunks: Iterable[memoryview], max_headers: int) -> Iterator[TarFile
     for member, extension in _members(stream, max_headers):
         name = extension.path or member.name
         size_bytes = member.size if extension.size_bytes is None else extension.size_bytes
+        if extension.refused is not None:
+            raise ArtifactRefused(f"member {shown(name)} {extension.refused}")
         if member.type == tarfile.DIRTYPE:
             _check_folder(name, size_bytes)
         elif member.type in _FILES:
@@ -83,6 +90,7 @@ def read_tar(chunks: Iterable[memoryview], max_headers: int) -> Iterator[TarFile
 def _members(stream: _Stream, max_headers: int) -> Iterator[tuple[tarfile.TarInfo, _Extension]]:
     extension = _Extension()
     headers = 0
+    extension_bytes = _MAX_EXTENSION_BYTES + max_headers * _EXTENSION_BYTES_PER_HEADER
     while (block := stream.exactly(_BLOCK, "a header")) != _ZEROS:
         headers += 1
         if headers > max_headers:
@@ -91,6 +99,12 @@ def _members(stream: _Stream, max_headers: int) -> Iterator[tuple[tarfile.TarInf
             )
         member = _header(block)
         if member.type in _EXTENSIONS:
+            extension_bytes -= member.size
+            if extension_bytes < 0:
+                raise ArtifactRefused(
+                    f"the tar archive has too long headers for its {headers} members; pack it again without "
+                    "extended attributes"
+                )
             _EXTENSIONS[member.type](extension, _extension_bytes(stream, member))
         else:
             yield member, extension
@@ -147,11 +161,9 @@ def _pax(extension: _Extension, text: bytes) -> None:
         elif key == "size":
             extension.size_bytes = _size(value)
         elif key.startswith("GNU.sparse") or key == "SCHILY.realsize":
-            raise ArtifactRefused(
-                f"member {shown(extension.path)} is a sparse file; pack it with tar without --sparse"
-            )
+            extension.refused = "is a sparse file; pack it with tar without --sparse"
         elif key == "hdrcharset" and value == "BINARY":
-            raise ArtifactRefused("a name in the tar archive is not UTF-8; rename it in the training script")
+            extension.refused = "has a name that is not UTF-8; rename it in the training script"
 
 
 def _pax_global(extension: _Extension, text: bytes) -> None:  # noqa: ARG001 - the signature of its siblings
@@ -218,8 +230,10 @@ class _Stream:
             pass
 
     def only_zeros(self) -> None:
+        left = _MAX_PADDING_BYTES
         while True:
-            if any(self._rest):
+            left -= len(self._rest)
+            if left < 0 or bytes(self._rest).strip(b"\0"):
                 raise ArtifactRefused("something follows the end of the tar archive; pack it again")
             try:
                 self._rest = next(self._chunks)

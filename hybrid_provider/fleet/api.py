@@ -149,5 +149,5 @@ def _action(dag: records.ActionDag, user: GetUserDep) -> dict[str, Any]:
     if not allowed:
         reason = f"You may look, but not start runs of {dag['dag_id']}; ask an administrator for that"
     elif dag["paused"]:
-        reason = f"{dag['dag_id']} is paused, so a run would wait; unpause the DAG first"
+        reason = f"A run of {dag['dag_id']} would wait, because the DAG is paused; unpause it first"
     return {**dag, "allowed": reason is None, "reason": reason}

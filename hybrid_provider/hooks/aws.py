@@ -8,6 +8,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from hybrid_provider.aws import AwsAccess
+from hybrid_provider.aws_logging import mask_secrets
 from hybrid_provider.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def aws_access(
     hook: AwsGenericHook[Any] = AwsGenericHook(
         aws_conn_id=aws_conn_id, region_name=region_name, verify=verify, config=config
     )
+    mask_secrets()  # a role is assumed here already
     session = hook.get_session()
     if session.region_name is None:
         raise ConfigurationError(

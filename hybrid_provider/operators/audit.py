@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from hybrid_provider.artifacts.store import ReleaseStore
     from hybrid_provider.operators.fleet import Fleet
     from hybrid_provider.rollout.audit import Audited, DriftDict
-    from hybrid_provider.rollout.result import JournalEntry, RolloutDict
+    from hybrid_provider.rollout.result import RolloutDict
 
 
 class AuditedDict(TypedDict):
@@ -187,19 +187,13 @@ class FleetAuditOperator(FleetOperator):
         facts = {"model": release.model, "digest": release.digest, "rollout": memory.rollout}
         evidence = Activations(store.evidence, {**facts, "run": run_of(context)})
 
-        def journal(entry: JournalEntry) -> None:
-            # First of all: nothing goes live without it.
-            evidence(entry)
-            self.log.info("%s", entry)
-            state.entered(entry)
-
         repair = Rollout(
             release,
             targets,
             probe,
             fleet.policy,
             rollout_id=memory.rollout,
-            journal=probe.told(journal),
+            journal=probe.told(self._journal(evidence, state)),
             age=memory.age,
         )
         with in_use(store, release):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hybrid_provider.artifacts.release import Release, ReleaseDict
     from hybrid_provider.artifacts.store import ReleaseStore
     from hybrid_provider.fleet.state import FleetState
-    from hybrid_provider.rollout.result import JournalEntry, RolloutDict, RolloutResult
+    from hybrid_provider.rollout.result import RolloutDict, RolloutResult
 
 _RELEASE_KEYS: Final = {"model", "release_id", "digest", "artifact"}
 CANARY: Final = "canary"
@@ -170,19 +170,13 @@ class OnPremDeployOperator(FleetOperator):
             deployment.store.evidence, {**facts, "run": run_of(context), "approved_by": self._approver}
         )
 
-        def journal(entry: JournalEntry) -> None:
-            # First of all: nothing goes live without it.
-            evidence(entry)
-            self.log.info("%s", entry)
-            state.entered(entry)
-
         rollout = Rollout(
             release,
             fleet.targets,
             bound(fleet.probe, release),
             fleet.policy,
             rollout_id=memory.rollout,
-            journal=journal,
+            journal=self._journal(evidence, state),
             skip=deployment.skip,
             stop_after_canary=self.stop_after == CANARY,
             bake_outside=self._defers(),

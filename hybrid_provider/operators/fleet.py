@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
     from hybrid_provider.fleet.rows import Kind
     from hybrid_provider.operators._rollout_state import RolloutMemory
+    from hybrid_provider.rollout.activations import Activations
     from hybrid_provider.rollout.operation import Operation
     from hybrid_provider.rollout.probe import Probe
-    from hybrid_provider.rollout.result import RolloutResult
+    from hybrid_provider.rollout.result import JournalEntry, RolloutResult
     from hybrid_provider.targets.target import Target, TargetSpec
 
 T = TypeVar("T")
@@ -182,6 +183,17 @@ class FleetOperator(BaseOperator):
 
     def _store(self) -> ReleaseStore:
         return ReleaseStore(Path(self.store_root or conf.get("hybrid", "store_root")))
+
+    def _journal(self, evidence: Activations, state: FleetState) -> Callable[[JournalEntry], None]:
+        """A rollout's journal: into the store's evidence, the log and the fleet's rows."""
+
+        def journal(entry: JournalEntry) -> None:
+            # First of all: nothing goes live without it.
+            evidence(entry)
+            self.log.info("%s", entry)
+            state.entered(entry)
+
+        return journal
 
     def _moved(self, operation: Operation, state: FleetState) -> RolloutResult:
         """The fleet moves, its rows follow, and a table of what became of it is in the log."""

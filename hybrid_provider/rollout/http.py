@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -127,8 +127,14 @@ def client_command(request: Request, limit: timedelta) -> str:
     # Its user's own settings, and what brackets and braces of a URL mean to curl, are none of the probe's.
     curl = [_CURL, "-q", "-g", "-sS", "-i", "--noproxy", "'*'", "--max-time", str(seconds)]
     curl += ["-X", quote(request.method), *(word for header in headers for word in ("-H", quote(header)))]
-    wget = ["wget", "-q", "-S", "-O", "-", "-t", "1", "-T", str(seconds)]
+    wget = ["wget", "-q", "-S", "-O", "-", "$limits"]
     wget += [word for header in headers for word in ("--header", quote(header))]
+    # What it says it knows: a BusyBox that is built without -T crashes of it, and none can be told not to
+    # follow a redirect.
+    limits = (
+        f"case $(wget --help 2>&1) in *--max-redirect*) limits='-t 1 --max-redirect=0 -T {seconds}' ;; "
+        f"*'-T SEC'*) limits='-T {seconds}' ;; *) limits= ;; esac; "
+    )
     feed = ""
     if request.body is not None:
         feed = f"printf %s {quote(request.body)} | "
@@ -139,7 +145,7 @@ def client_command(request: Request, limit: timedelta) -> str:
         "ask() {\nif command -v curl >/dev/null 2>&1; then echo curl; "
         f"{feed}{' '.join(curl)} {quote(request.url)}\n"
         "elif command -v wget >/dev/null 2>&1; then echo wget; "
-        f"{' '.join(wget)} {quote(request.url)}\n"
+        f"{limits}{' '.join(wget)} {quote(request.url)}\n"
         f"else echo {quote(_NO_CLIENT)} >&2; (exit 127); fi\n"
         "echo client ended with $? >&2\n}\n"
         f"if command -v head >/dev/null 2>&1; then ask | head -c {_MAX_WRITTEN_BYTES}; else ask; fi"
@@ -154,8 +160,9 @@ def read_response(stdout: str, stderr: str) -> Response | None:
     failed = ended is None or ended[1] != "0"
     if client == _CURL:
         return None if failed else _of_curl(written)
-    # The answer comes first, and what it redirects to, if wget went there, after it.
-    response = next((found for found in _heads(told, written) if found.status not in _INTERIM), None)
+    answers = [found for found in _heads(told, written) if found.status not in _INTERIM]
+    # The answer comes first, and what it redirects to, if wget went there, after it: the body is of the last.
+    response = replace(answers[0], body=answers[0].body if len(answers) == 1 else "") if answers else None
     # It fails of every other status as well.
     return None if response is None or (failed and response.status in _GOOD) else response
 

@@ -35,7 +35,8 @@ class Preflight:
         locked: Which other rollout works there, and for how long at most.
         epoch: Of the lease that was taken.
         readiness: What the rollout is told.
-        free_bytes: On the disk of the base folder; None where a fault hides it.
+        folder: Where the model's releases lie.
+        free_bytes: On the disk of that folder; None where a fault hides it.
         free_files: How many more that disk can hold; None where it knows no limit.
         false_sum: Whether its sha256sum, on which every proof rests, errs about what it has not seen before.
         left_bytes: What a stream of this release brought before it was cut; None where none was.
@@ -46,6 +47,7 @@ class Preflight:
     locked: str | None
     epoch: int
     readiness: Readiness
+    folder: str
     free_bytes: int | None
     free_files: int | None
     false_sum: bool
@@ -78,15 +80,12 @@ def disk_faults(order: Order, parts: Parts, found: Preflight) -> list[str]:
     faults = []
     needed, files = _FREE_FACTOR * parts.sent_bytes, _FREE_FACTOR * len(parts.sent)
     needed -= found.left_bytes or 0
-    release_id = order.brought.release_id
-    remedy = "free space or lower keep_releases"
+    where = f" in {found.folder}" if found.folder else ""
+    wanted = f"needed for release {order.brought.release_id}; free space or lower keep_releases"
     if found.free_bytes is not None and found.free_bytes < needed:
-        free = in_units(found.free_bytes)
-        faults.append(f"{free} free, {in_units(needed)} needed for release {release_id}; {remedy}")
+        faults.append(f"{in_units(found.free_bytes)} free{where}, {in_units(needed)} {wanted}")
     if found.free_files is not None and found.free_files < files:
-        faults.append(
-            f"room for {found.free_files} more files, {files} needed for release {release_id}; {remedy}"
-        )
+        faults.append(f"room for {found.free_files} more files{where}, {files} {wanted}")
     return faults
 
 
@@ -120,6 +119,7 @@ def read_preflight(answer: str, digest: str, nonce: str = "") -> Preflight:
             lease=nonce,
             overtaken=told(words.get("overtaken", "")),
         ),
+        folder=told(words.get("folder", "")),
         free_bytes=free_blocks * block_bytes if known else None,
         free_files=free_inodes if inodes else None,
         false_sum=words.get("sum", wanted).split(" ")[0] != wanted,

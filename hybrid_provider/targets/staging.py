@@ -105,7 +105,12 @@ class Staging:
         release = self._release
         stream = tar_stream(release.path, release.manifest, parts, self._progress)
         await self._run(
-            "library", "proof", "stage", stdin=self._readable(stream), stream=secrets.token_hex(4)
+            "library",
+            "proof",
+            "stage",
+            stdin=self._readable(stream),
+            stream=secrets.token_hex(4),
+            needed=parts.sent_bytes,
         )
         return Staged(bytes_sent=parts.sent_bytes, bytes_linked=parts.linked_bytes)
 

@@ -16,7 +16,7 @@ from playground.airflow_services import airflow_services
 from playground.environment import playground
 from tests import fleets
 from tests.browser.store import two_releases
-from tests.browser.visits import go
+from tests.browser.visits import go, until_shell
 from tests.fleets import ended, host, release_of, rollout, trained, write_events, write_state
 from tests.servers import free_port, require_program
 
@@ -168,7 +168,7 @@ def log_in(site, chromium):
         page.fill("input[name=username]", name)
         page.fill("input[name=password]", site.passwords[name])
         page.click("button[type=submit]")
-        page.get_by_role("button", name="Browse").wait_for()
+        until_shell(page)
         return page
 
     yield log_in

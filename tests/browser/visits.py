@@ -17,6 +17,18 @@ def go(page, url, tries=5):
             return
 
 
+def until_shell(page, patience=15_000):
+    """Until Airflow's shell is there; asked for once more where one of its scripts was cut off so."""
+    from playwright.sync_api import TimeoutError as TooLate
+
+    menu = page.get_by_role("button", name="Browse")
+    try:
+        menu.wait_for(timeout=patience)
+    except TooLate:
+        page.reload()
+        menu.wait_for()
+
+
 def press(page, button, steps=80):
     """Reach a button by the Tab key alone, and press it by Enter."""
     button.wait_for()

@@ -16,9 +16,10 @@ import atheris
 
 with atheris.instrument_imports(include=["hybrid_provider.artifacts"]):
     from hybrid_provider.artifacts.archive import Limits
+    from hybrid_provider.artifacts.file_names import checked_path
     from hybrid_provider.artifacts.formats import Format, format_of
     from hybrid_provider.artifacts.inflate import GZIP, ZSTD, Compression, inflate
-    from hybrid_provider.artifacts.manifest import Manifest, ManifestFile, checked_path
+    from hybrid_provider.artifacts.manifest import Manifest, ManifestFile
     from hybrid_provider.artifacts.signature import verify
     from hybrid_provider.artifacts.tar import read_tar
     from hybrid_provider.exceptions import ArtifactRefused

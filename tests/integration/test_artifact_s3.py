@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import boto3
 import pytest
 
 from hybrid_provider.artifacts.artifact import Artifact
+from hybrid_provider.artifacts.redirects import not_followed_from
 from hybrid_provider.artifacts.s3 import describe
-from hybrid_provider.exceptions import ArtifactNotFound, ArtifactUnavailable, ConfigurationError
+from hybrid_provider.artifacts.store import ReleaseStore
+from hybrid_provider.artifacts.sync import sync
+from hybrid_provider.artifacts.transfer_policy import TransferPolicy
+from hybrid_provider.aws import AwsAccess
+from hybrid_provider.exceptions import ArtifactNotFound, ArtifactUnavailable, ConfigurationError, HybridError
+from tests.integration.plain_server import redirecting_server, server_that
+from tests.integration.s3bucket import REGION
 
 if TYPE_CHECKING:
+    from http.server import BaseHTTPRequestHandler
+
     from tests.integration.s3bucket import Bucket
+
+HASTY = TransferPolicy(attempts=1, first_pause=timedelta(milliseconds=1))
 
 
 def test_an_object_is_described_by_what_s3_says_of_it(bucket: Bucket):
@@ -70,25 +81,30 @@ def test_a_server_that_is_down_is_worth_a_retry(bucket: Bucket):
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 @pytest.mark.parametrize("key", ["one/model.tar.gz", "one/"])
 def test_an_endpoint_that_redirects_is_named_and_not_followed_in_circles(bucket: Bucket, status, key):
-    class Redirect(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Location", f"http://127.0.0.1:1{self.path}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def redirect(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(status)
+        request.send_header("Location", f"http://127.0.0.1:1{request.path}")
+        request.send_header("Content-Length", "0")
 
-        do_HEAD = do_GET  # noqa: N815 - as http.server calls it
+    with server_that(redirect) as port:
+        redirecting = bucket.elsewhere(f"http://127.0.0.1:{port}")
+        with pytest.raises(ConfigurationError, match="redirects elsewhere"):
+            describe(redirecting, bucket.uri(key))
 
-        def log_message(self, *_: object) -> None:
-            """Silent."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Redirect) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            redirecting = bucket.elsewhere(f"http://127.0.0.1:{server.server_port}")
-            with pytest.raises(ConfigurationError, match="redirects elsewhere"):
-                describe(redirecting, bucket.uri(key))
-        finally:
-            server.shutdown()
-            thread.join()
+@pytest.mark.parametrize("key", ["model.tar.gz", "model/"])
+def test_no_session_token_goes_to_where_an_endpoint_redirects(tmp_path, key):
+    session = boto3.Session("ASIAROLE", "secret", "token", region_name=REGION)
+    with redirecting_server() as (port, asked_elsewhere):
+        access = AwsAccess(session=session, endpoints={"s3": f"http://127.0.0.1:{port}"})
+        with pytest.raises(HybridError, match=f"s3://models/{key}"):
+            sync(access, f"s3://models/{key}", "digits", ReleaseStore(tmp_path), transfer=HASTY)
+    assert asked_elsewhere == []
+
+
+def test_a_proxy_of_the_environment_is_not_put_aside(monkeypatch):
+    assert set(not_followed_from("https://s3.example")) == {"proxy_url", "proxy_excludes"}
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.site:3128")
+    assert not_followed_from("https://s3.example") == {}
+    monkeypatch.setenv("NO_PROXY", "s3.example")
+    assert not_followed_from("https://s3.example")["proxy_excludes"] == "s3.example"

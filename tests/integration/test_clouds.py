@@ -11,11 +11,12 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import obstore
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from obstore.exceptions import GenericError
 
-from hybrid_provider.artifacts.clouds import CloudAccess, cloud_errors_explained
+from hybrid_provider.artifacts.clouds import CloudAccess, cloud_errors_explained, open_cloud
 from hybrid_provider.artifacts.objects import Location
 from hybrid_provider.artifacts.reading import describe
 from hybrid_provider.artifacts.store import ReleaseStore
@@ -33,6 +34,7 @@ from hybrid_provider.triggers.artifact import ModelArtifactTrigger
 from hybrid_provider.triggers.artifact_event import ModelArtifactEventTrigger
 from tests.integration.airflow_task import task_context
 from tests.integration.cloud_servers import SMALL_PARTS, Cloud, azure_config
+from tests.integration.plain_server import redirecting_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -269,3 +271,18 @@ def test_without_googles_credentials_it_is_said_where_they_are_looked_for():
         cloud_errors_explained(location),
     ):
         raise GenericError("Error performing GET http://169.254.169.254/computeMetadata/v1/instance/token")
+
+
+def test_no_shared_access_signature_goes_to_where_azure_redirects():
+    """It is in the URL, which would be told there as the referrer."""
+    with redirecting_server() as (port, asked_elsewhere):
+        config = {
+            "account_name": "digits",
+            "sas_key": "sv=1&sig=secret",
+            "endpoint": f"http://127.0.0.1:{port}",
+        }
+        access = CloudAccess(cloud="az", config=config, plain_http=True)
+        store = open_cloud(access, Location("models", "x", "az"), SMALL_PARTS)
+        with pytest.raises(GenericError):
+            obstore.get(store, "model.bin")
+    assert asked_elsewhere == []

@@ -53,7 +53,7 @@ def ssh(host, *arguments):
 
 
 async def test_a_deploy_works_through_the_forced_command(hardened, tmp_path):
-    release = make_release(tmp_path, {"model.onnx": b"1", 'it\'s "odd" $(id)': b"2"})
+    release = make_release(tmp_path, {"model.onnx": b"1", "it's {odd} $(id)": b"2"})
     rollout = Rollout(
         release,
         [hardened.target.open(Placement())],

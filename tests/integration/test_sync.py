@@ -150,10 +150,18 @@ def test_a_prefix_of_more_objects_than_allowed_is_refused(bucket: Bucket, store)
         sync(bucket.access, bucket.uri("crowded/"), "digits", store, limits=Limits(files=2))
 
 
-def test_an_object_under_a_prefix_with_a_name_no_host_should_have_is_refused(bucket: Bucket, store):
-    bucket.put("odd/right\u202eleft", b"x")
-    with pytest.raises(ArtifactRefused, match="invisible"):
-        sync(bucket.access, bucket.uri("odd/"), "digits", store)
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [(["right\u202eleft"], "holds"), (["A/x", "a/y"], "differ only by case"), (["x", "X"], "only by case")],
+)
+def test_objects_under_a_prefix_with_names_that_not_every_host_can_hold_are_refused(
+    bucket: Bucket, store, names, why
+):
+    folder = f"odd-{len(why)}{names[0][0]}/"
+    for name in names:
+        bucket.put(f"{folder}{name}", b"x")
+    with pytest.raises(ArtifactRefused, match=why):
+        sync(bucket.access, bucket.uri(folder), "digits", store)
     assert left_over(store) == []
 
 
@@ -191,7 +199,7 @@ def test_wrong_credentials_are_explained_and_leave_nothing(bucket: Bucket, store
 
 
 @pytest.mark.parametrize(
-    "key", ["with space.bin", "100%.bin", "a%20b.bin", "a+b&c=d.bin", "ä/é.bin", "#hash?q.bin"]
+    "key", ["with space.bin", "100%.bin", "a%20b.bin", "a+b&c=d.bin", "ä/é.bin", "#hash?q/w.bin"]
 )
 def test_keys_are_taken_as_they_are(bucket: Bucket, store, key):
     bucket.put(f"keys/{key}", b"content")

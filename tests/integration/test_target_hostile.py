@@ -48,7 +48,7 @@ def release(tmp_path):
     return make_release(tmp_path / "store", {"model.onnx": b"1" * 5000, "labels": b"2"})
 
 
-async def test_names_of_files_do_nothing_but_name_them(target, tmp_path):
+async def test_names_of_files_do_nothing_but_name_them(target, tmp_path, any_file_name):
     contents = {name: f"{number} of many".encode() for number, name in enumerate(HOSTILE_NAMES)}
     first = make_release(tmp_path / "store", contents)
     # The second time each is linked, and two are renamed.

@@ -102,7 +102,9 @@ async def test_a_disk_too_small_is_found_before_a_byte_is_sent(target, release, 
     with small_disk(tmp_path / "models", megabytes=1):
         opened = target.open(Placement())
         with pytest.raises(
-            TargetNotReady, match=r"1.05 MB free, 1.4 MB needed .*; free space or lower keep_releases"
+            TargetNotReady,
+            match=rf"^edge: 1.05 MB free in {tmp_path}/models/digits, 1.4 MB needed for release "
+            rf"{release.release_id}; free space or lower keep_releases$",
         ):
             await opened.preflight(order_of(release))
         await opened.finish(order_of(release))
@@ -115,7 +117,11 @@ async def test_a_disk_that_fills_up_while_bytes_arrive_is_as_empty_as_before(tar
         opened, order = target.open(Placement()), order_of(release)
         await opened.preflight(order)
         (tmp_path / "models/other").write_bytes(bytes(1_700_000))
-        with pytest.raises(TargetFailed, match=r"did not unpack: tar: .*; 3[0-9]+ bytes were free"):
+        reason = (
+            rf"^edge: .*did not unpack: tar: .*; 3[0-9]+ bytes were free in {tmp_path}/models/digits, and "
+            r"7[0-9]+ needed; if the disk is full, free space there or lower keep_releases$"
+        )
+        with pytest.raises(TargetFailed, match=reason):
             await opened.stage(order, lambda _: None)
         await opened.finish(order)
         await opened.close()

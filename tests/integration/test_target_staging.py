@@ -202,3 +202,20 @@ async def test_a_file_that_cannot_be_read_on_the_worker_is_its_fault_and_not_the
         await opened.stage(order, lambda _: None)
     await opened.finish(order)
     await opened.close()
+
+
+async def test_a_file_that_was_changed_in_the_store_reaches_no_host_that_lacks_it(target, release, tmp_path):
+    """A host that has it, from another release, links its own and needs none of the store's bytes."""
+    first, second = (
+        make_release(tmp_path / "store", {"model.onnx": b"1" * 5000, "labels": labels}, minute=minute)
+        for minute, labels in enumerate((b"a", b"bc"))
+    )
+    (first.path / "model.onnx").write_bytes(b"2" * 5000)
+    with pytest.raises(TargetFailed, match=r"model\.onnx"):
+        await staged(target, order_of(first))
+    (first.path / "model.onnx").write_bytes(b"1" * 5000)
+    await deployed(target, first, "r-1")
+    (second.path / "model.onnx").write_bytes(b"2" * 5000)
+    result = await deployed(target, second, "r-2")
+    assert (result.bytes_sent, result.bytes_linked) == (2, 5000)
+    assert (tmp_path / "models/digits/current/model.onnx").read_bytes() == b"1" * 5000

@@ -82,7 +82,7 @@ def make_odd_name(folder):
 @pytest.mark.parametrize("make", [make_link, make_linked_folder, make_fifo, make_odd_name])
 def test_what_is_no_plain_file_is_refused_and_leaves_nothing(store, folder, make):
     make(folder)
-    with pytest.raises(ArtifactRefused, match=r"link|pipe|invisible"):
+    with pytest.raises(ArtifactRefused, match=r"link|pipe|holds"):
         import_release(store, "digits", folder)
     assert store.releases("digits") == ()
 

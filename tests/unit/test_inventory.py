@@ -1,10 +1,11 @@
-"""Docker Engines in inventories of ours, read from what a file holds."""
+"""Inventories of our own form and of Ansible's, read from what a file holds."""
 
 from __future__ import annotations
 
 import pytest
 
 from hybrid_provider.exceptions import ConfigurationError
+from hybrid_provider.hooks.fleet import fleet_of
 from hybrid_provider.targets.docker import Serving
 from hybrid_provider.targets.inventory import read_inventory
 
@@ -73,3 +74,58 @@ def test_a_host_behind_another_says_so_in_both_forms():
     ):
         with pytest.raises(ConfigurationError, match=message):
             read_inventory({"targets": {"edge": wrong}})
+
+
+def test_a_group_of_an_ansible_inventory_is_a_fleet(tmp_path):
+    path = tmp_path / "hosts.yml"
+    path.write_text(
+        f"""
+all:
+  vars: {{ansible_user: models, hybrid_host_key: "{KEY}", ansible_port: 2200}}
+  children:
+    hall:
+      vars: {{hybrid_group: hall-1}}
+      children:
+        line:
+          hosts:
+            edge[01:02]: {{ansible_host: 10.0.0.1}}
+    office:
+      hosts: {{desk: {{ansible_port: 22}}}}
+"""
+    )
+    specs = fleet_of({"inventory": str(path), "group": "hall"})
+    assert [spec.name for spec in specs] == ["edge01", "edge02"]
+    assert (specs[0].address.host, specs[0].address.port, specs[0].address.user) == (
+        "10.0.0.1",
+        2200,
+        "models",
+    )
+    assert specs[0].placement.group == "hall-1"
+    assert len(fleet_of(str(path))) == 3
+    listed = {
+        "_meta": {"hostvars": {"a": {"ansible_host": "10.0.0.9", "hybrid_host_key": KEY}}},
+        "all": {"children": ["ungrouped", "edge"]},
+        "edge": {"hosts": ["a"]},
+    }
+    assert read_inventory(listed, "edge")[0].address.host == "10.0.0.9"
+
+
+def test_all_faults_of_an_inventory_are_in_one_message():
+    tree = {
+        "all": {
+            "hosts": {
+                "a": {"ansible_connection": "winrm"},
+                "b": {"ansible_ssh_common_args": "-o StrictHostKeyChecking=no"},
+                "c": {"ansible_host": "{{ address }}"},
+            }
+        }
+    }
+    with pytest.raises(
+        ConfigurationError, match=r"(?s)a: .*winrm.*b: .*host's key.*c: .*template"
+    ) as failure:
+        read_inventory(tree)
+    assert len(str(failure.value).splitlines()) == 3
+    with pytest.raises(ConfigurationError, match=r"there is no group 'x'; there are none"):
+        read_inventory(tree, "x")
+    with pytest.raises(ConfigurationError, match=r"(?s)a: no setting is called prot.*b: .*ssh-keyscan"):
+        read_inventory({"targets": {"a": {"prot": 1}, "b": {"known_hosts": "/nowhere"}}})

@@ -233,17 +233,27 @@ def test_on_the_host_a_body_that_looks_like_a_head_is_a_body(host):  # noqa: F81
     assert "no header X-Release-Id" in ask(said, target=host, **ON_HOST).fault
 
 
-def test_on_the_host_a_redirect_proves_nothing(host):  # noqa: F811
+@pytest.mark.parametrize("client", ["curl", "wget", "busybox"])
+def test_on_the_host_a_redirect_is_judged_by_itself_and_proves_nothing(tmp_path, client):
     moved = b"HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n"
+    program = require_program(client, "busybox-static" if client == "busybox" else client)
+    (tmp_path / ("curl" if client == "curl" else "wget")).symlink_to(program)
     calls = []
 
     async def moving(writer):
         calls.append(1)
-        writer.write(moved if len(calls) == 1 else answered(b""))
+        writer.write(moved if len(calls) == 1 else answered(b'{"ok": 1}'))
 
-    assert "HTTP 302, expected 200" in ask(moving, target=host, **ON_HOST).fault
-    calls.clear()
-    assert "no header X-Release-Id" in ask(moving, target=host, expect_status=302, **ON_HOST).fault
+    def fault(**settings):
+        calls.clear()
+        found = ask(moving, target=Host(tmp_path), **ON_HOST, **settings)
+        # BusyBox's cannot be told to stay where it is.
+        assert len(found.asked) == (2 if client == "busybox" else 1)
+        return found.fault
+
+    assert "HTTP 302, expected 200" in fault()
+    assert "no header X-Release-Id" in fault(expect_status=302)
+    assert "ok is None, expected 1" in fault(expect_status=302, expect_json={"ok": 1})
 
 
 def test_on_the_host_hints_before_the_answer_are_not_the_answer(tmp_path):

@@ -17,6 +17,10 @@ const KINDS = [
   { kind: "audit", tag: "hybrid:audit", text: "Audit", palette: "brand", Body: AuditBody },
 ];
 
+// The DAG's own form has hosts. An audit is what brings back a fleet whose state was lost.
+const WITHOUT_HOSTS = new Set(["deploy", "audit"]);
+const OF_THE_FORM = "The hosts of the DAG's own form will be used";
+
 const missing = (kinds, model) =>
   `No DAG does this for ${model}. Copy ${kinds.map(({ kind }) => `dags/hybrid_${kind}.py`).join(", ")} and set MODEL: `
   + `a button starts the DAG that has the model's asset and the tag ${kinds.map(({ tag }) => tag).join(" or ")}`;
@@ -28,8 +32,8 @@ export function Actions({ fleet, selected, onStarted }) {
   const shown = KINDS.find(({ kind }) => kind === open);
   const action = fleet.actions.find(({ kind }) => kind === open);
   const without = KINDS.filter(({ kind }) => !fleet.actions.some((one) => one.kind === kind));
-  const others = KINDS.filter((kind) => !without.includes(kind)).map((kind) => reasonAgainst(kind, fleet));
-  const reasons = [...new Set([...(without.length ? [missing(without, fleet.name)] : []), ...others.filter(Boolean)])];
+  const others = KINDS.filter((kind) => !without.includes(kind));
+  const reasons = [...(without.length ? [missing(without, fleet.name)] : []), ...reasonsAgainst(others, fleet)];
   return h(Stack, { gap: 1 },
     h(Flex, { role: "group", "aria-label": "What to do with the fleet", gap: 2, wrap: "wrap", align: "center" },
       KINDS.map((kind) => {
@@ -39,7 +43,7 @@ export function Actions({ fleet, selected, onStarted }) {
           disabled: Boolean(reason), title: reason ?? undefined, "aria-describedby": reason ? "fleet-reasons" : undefined, onClick: () => setOpen(kind.kind),
         }, kind.text);
       }),
-      h(Text, { fontSize: "sm", color: "fg.muted" }, selected.size ? `for ${count(hosts.length, "selected host")}` : `for all ${count(hosts.length, "host")}`)),
+      hosts.length > 0 && h(Text, { fontSize: "sm", color: "fg.muted" }, selected.size ? `for ${count(hosts.length, "selected host")}` : `for all ${count(hosts.length, "host")}`)),
     reasons.length > 0 && h(Text, { id: "fleet-reasons", fontSize: "xs", color: "fg.muted" }, `${reasons.join(". ")}.`),
     // An alertdialog takes the focus only where it is told to, and so to what does nothing.
     h(Dialog.Root, { open: Boolean(action), initialFocusEl: () => cancel.current, onOpenChange: (change) => change.open || setOpen(null), role: "alertdialog", placement: "center", size: "lg" },
@@ -51,11 +55,22 @@ export function Actions({ fleet, selected, onStarted }) {
         }))))));
 }
 
+/** Each reason once, for all DAGs that have it. */
+function reasonsAgainst(kinds, fleet) {
+  const dags = new Map();
+  for (const kind of kinds) {
+    const { dag_id: dag } = fleet.actions.find((action) => action.kind === kind.kind);
+    const reason = reasonAgainst(kind, fleet)?.replaceAll(dag, "{dag}");
+    if (reason) dags.set(reason, [...(dags.get(reason) ?? []), dag]);
+  }
+  return [...dags].map(([reason, ids]) => reason.replaceAll("{dag}", ids.join(", ")));
+}
+
 function reasonAgainst(kind, fleet) {
   const action = fleet.actions.find((one) => one.kind === kind.kind);
   if (!action) return missing([kind], fleet.name);
   if (!action.allowed) return action.reason;
-  return kind.kind !== "deploy" && !fleet.hosts.length ? "There is no host yet" : null;
+  return WITHOUT_HOSTS.has(kind.kind) || fleet.hosts.length ? null : "There is no host yet";
 }
 
 function Confirmation({ cancel, shown, action, fleet, hosts, onClose, onStarted }) {
@@ -138,7 +153,7 @@ function DeployBody({ fleet, hosts, onOrder }) {
     h(Moves, { moves: [
       able.length
         ? ["able", `${count(able.length - there, "host")} will be staged first, then switched wave by wave; one that does not serve the release goes back by itself`]
-        : ["first", "The hosts of the DAG's own form will be used"],
+        : ["first", OF_THE_FORM],
       ...(there ? [["there", `${count(there, "host")} ${there === 1 ? "has" : "have"} it already`]] : []),
       ...(pinned ? [["pinned", `${count(pinned, "host")} pinned to another release ${pinned === 1 ? "is" : "are"} left out`]] : []),
     ] }));
@@ -157,9 +172,11 @@ function PinBody({ hosts, onOrder }) {
 
 function AuditBody({ hosts, onOrder }) {
   const [repair, setRepair] = useState(false);
-  useOrder(onOrder, { conf: { hosts: names(hosts), repair }, verb: `Audit ${count(hosts.length, "host")}` });
+  const told = hosts.length ? count(hosts.length, "host") : "each host";
+  useOrder(onOrder, hosts.length ? { conf: { hosts: names(hosts), repair }, verb: `Audit ${told}` } : { conf: { repair }, verb: "Audit" });
   return h(Stack, { gap: 3 },
-    h(Text, null, `Every file of the live release on ${count(hosts.length, "host")} is read and hashed again, the host is probed, and what differs from what this page says is reported.`),
+    h(Text, null, `Every file of the live release on ${told} is read and hashed again, the host is probed, and what differs from what this page says is reported.`),
+    !hosts.length && h(Text, null, `${OF_THE_FORM}.`),
     h(Checkbox.Root, { checked: repair, colorPalette: "brand", onCheckedChange: (change) => setRepair(change.checked === true) },
       h(Checkbox.HiddenInput), h(Checkbox.Control), h(Checkbox.Label, null, "Repair hosts that drifted")),
     !repair && h(Text, { color: "fg.muted", fontSize: "sm" }, "Nothing is changed on any host."));

@@ -19,7 +19,7 @@ async function answered(response) {
 
 /** A route's answer; without the value where it still is what has this tag, so that nobody parses a thousand hosts again. */
 export async function read(path, known = null) {
-  const response = await answered(await fetch(url(`hybrid_fleet/${path}`), { headers: { Accept: "application/json" } }));
+  const response = await answered(await fetch(url(path), { headers: { Accept: "application/json" } }));
   const tag = response.headers.get("ETag");
   return tag && tag === known ? { tag } : { tag, value: await response.json() };
 }
@@ -39,11 +39,15 @@ function readFirst(path, known) {
   return answer;
 }
 
-export const modelPath = (name) => `models/${encodeURIComponent(name)}`;
+export const MODELS = "hybrid_fleet/models";
+export const modelPath = (name) => `${MODELS}/${encodeURIComponent(name)}`;
+
+const runsPath = (dagId) => `api/v2/dags/${encodeURIComponent(dagId)}/dagRuns`;
+export const runPath = ({ dag_id: dagId, dag_run_id: runId }) => `${runsPath(dagId)}/${encodeURIComponent(runId)}`;
 
 /** Asks for a run of a DAG, as the Trigger button does, so that the DAG's permissions hold. */
 export async function startRun(dagId, conf, note) {
-  const response = await fetch(url(`api/v2/dags/${encodeURIComponent(dagId)}/dagRuns`), {
+  const response = await fetch(url(runsPath(dagId)), {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ logical_date: null, conf, note }),
@@ -51,13 +55,14 @@ export async function startRun(dagId, conf, note) {
   return (await answered(response)).json();
 }
 
-/** A route's answer, asked for again every so many seconds while somebody looks. */
+/** A route's answer, asked for again every so many seconds while somebody looks; of no route there is none. */
 export function usePolled(path, seconds) {
   const [state, setState] = useState({ path });
   const [asked, setAsked] = useState(0);
   const tag = useRef(null);
 
   useEffect(() => {
+    if (path === null) return undefined;
     let gone = false;
     const ask = async () => {
       try {

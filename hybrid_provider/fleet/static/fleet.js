@@ -6,9 +6,10 @@ import "./history.js";
 import "./host.js";
 import "./hosts.js";
 import "./rollout.js";
+import "./started.js";
 import "./words.js";
 import { Box, Fragment, HStack, Heading, Notice, React, ReactRouterDOM, RouterLink, Skeleton, Stack, Text, h } from "./element.js";
-import { modelPath, readEarly, usePolled } from "./client.js";
+import { MODELS, modelPath, readEarly, usePolled } from "./client.js";
 import { Model } from "./model.js";
 import { Models } from "./models.js";
 import { Trouble } from "./parts.js";
@@ -31,7 +32,7 @@ function Fleet() {
 }
 
 function List() {
-  const list = usePolled("models", SECONDS_BETWEEN_LOOKS);
+  const list = usePolled(MODELS, SECONDS_BETWEEN_LOOKS);
   return h(Fragment, null,
     h(Trouble, { answer: list }),
     !list.value && !list.error && h(Skeleton, { height: "40", role: "status", "aria-label": "Loading the models" }),
@@ -59,5 +60,9 @@ globalThis.AirflowPlugin = Page;
 // The shell takes its time until it draws the page.
 if (location.pathname.endsWith("/plugin/model-fleet")) {
   const model = new URLSearchParams(location.search).get("model");
-  readEarly(model ? modelPath(model) : "models");
+  readEarly(model ? modelPath(model) : MODELS);
+  // React holds on to the shell's spinner for 300 ms, whatever has come meanwhile, unless something else draws
+  // the page: the router, when it hears that the address is what it is. It looks for the page by the plugin's name.
+  globalThis["Model fleet"] = Page;
+  window.dispatchEvent(new PopStateEvent("popstate", { state: window.history.state }));
 }

@@ -48,7 +48,8 @@ const Row = ({ change }) =>
     h(Table.Cell, null, duration(change.seconds)),
     h(Table.Cell, null, h(Job, { training: change.training })),
     h(Table.Cell, null, h(Metrics, { metrics: change.training?.metrics })),
-    h(Table.Cell, { maxW: "36", truncate: true }, h(RunLink, { dagId: change.dag_id, runId: change.run_id }, change.run_id)));
+    // An inline-flex link would be cut off without the dots.
+    h(Table.Cell, { maxW: "36", truncate: true, css: { "& a": { display: "inline" } } }, h(RunLink, { dagId: change.dag_id, runId: change.run_id }, change.run_id)));
 
 const Job = ({ training }) =>
   training?.job

@@ -1,5 +1,5 @@
 // One model: its facts, the buttons, the rollout, the hosts and the history.
-import { Button, Grid, HStack, Nothing, Notice, RouterLink, RunLink, Skeleton, Stack, Tabs, Text, VisuallyHidden, h, useMemo, useState } from "./element.js";
+import { Button, Flex, Grid, HStack, Nothing, Notice, RouterLink, RunLink, Skeleton, Stack, Tabs, Text, VisuallyHidden, h, useMemo, useState } from "./element.js";
 import { Actions } from "./actions.js";
 import { Charts } from "./charts.js";
 import { modelPath, usePolled } from "./client.js";
@@ -7,6 +7,7 @@ import { History } from "./history.js";
 import { Hosts, NO_FILTER } from "./hosts.js";
 import { Fact, Release, ShareBar, StateBadge, When, healthParts, Trouble } from "./parts.js";
 import { Rollout, told } from "./rollout.js";
+import { Started } from "./started.js";
 import { ails, count, inWords, palettesOf } from "./words.js";
 
 const WHILE_IT_RUNS = 2;
@@ -19,9 +20,10 @@ export function Model({ name }) {
   const [selected, setSelected] = useState(new Set());
   const [filter, setFilter] = useState(NO_FILTER);
   const [started, setStarted] = useState(null);
+  const [ended, setEnded] = useState(null);
   const value = fleet.value;
   const running = Boolean(value?.rollout?.running);
-  const wanted = running || started ? WHILE_IT_RUNS : OTHERWISE;
+  const wanted = running || started !== ended ? WHILE_IT_RUNS : OTHERWISE;
   if (wanted !== seconds) setSeconds(wanted);
 
   const [tab, setTab] = useState(() => new URLSearchParams(location.search).get("tab") ?? "hosts");
@@ -29,7 +31,7 @@ export function Model({ name }) {
     setTab(next);
     const address = new URL(location.href);
     address.searchParams.set("tab", next);
-    // Not through the router: Airflow's shell would draw the page anew, without its filter and what was selected.
+    // Not through the router, which would draw all of Airflow's shell again.
     history.replaceState(history.state, "", address);
   };
 
@@ -45,9 +47,7 @@ export function Model({ name }) {
     h(Facts, { fleet: value, palettes }),
     h(Attention, { hosts: value.hosts, onShow: () => { setFilter({ ...NO_FILTER, shown: "attention" }); showTab("hosts"); } }),
     h(Actions, { fleet: value, selected, onStarted: (run) => { setStarted(run); fleet.refresh(); } }),
-    started && h(Notice, { status: "info", title: `${started.what} was asked for` },
-      "Its run is ", h(RunLink, { dagId: started.dag_id, runId: started.dag_run_id }, started.dag_run_id),
-      ". The hosts change below as it goes on."),
+    started && h(Started, { key: started.dag_run_id, run: started, onEnded: () => { setEnded(started); fleet.refresh(); } }),
     // Here and not in the rollout, so that it is there before what it is to say.
     h(VisuallyHidden, { role: "status", "aria-live": "polite" }, value.rollout ? told(value.rollout) : ""),
     value.rollout && h(Rollout, { rollout: value.rollout }),
@@ -57,7 +57,7 @@ export function Model({ name }) {
         value.hosts.length
           ? h(Hosts, { hosts: value.hosts, summary: value.summary, selected, onSelect: setSelected, filter, setFilter })
           : h(Nothing, { title: "No host yet" },
-              "A host appears when a rollout or an audit has touched it. Press \"Deploy a release\", or run the DAG that deploys this model.")),
+              "A host appears when a rollout or an audit has touched it. Press \"Deploy a release\", or \"Audit\" where hosts have one already.")),
       h(Tabs.Content, { value: "history" }, h(History, { name })),
       h(Tabs.Content, { value: "charts" }, h(Charts, { name }))));
 }
@@ -69,9 +69,10 @@ function Attention({ hosts, onShow }) {
   const ailing = hosts.filter(ails);
   if (!ailing.length) return null;
   return h(Notice, { status: "warning", title: `${count(ailing.length, "host")} ${ailing.length === 1 ? "needs" : "need"} attention` },
-    h(Stack, { as: "ul", gap: 1, listStyleType: "none" },
-      ailing.slice(0, NAMED).map((host) => h("li", { key: host.target }, h("strong", null, host.target), `, ${inWords(host.state)}: ${ails(host)}`))),
-    h(Button, { size: "xs", variant: "outline", mt: 2, onClick: onShow }, ailing.length > NAMED ? `Show all ${ailing.length.toLocaleString()}` : "Show in the list"));
+    h(Flex, { gap: 3, wrap: "wrap", align: "end", justify: "space-between" },
+      h(Stack, { as: "ul", gap: 1, listStyleType: "none" },
+        ailing.slice(0, NAMED).map((host) => h("li", { key: host.target }, h("strong", null, host.target), `, ${host.error ? inWords(host.state) : "unhealthy"}: ${ails(host)}`))),
+      h(Button, { size: "xs", variant: "outline", onClick: onShow }, ailing.length > NAMED ? `Show all ${ailing.length.toLocaleString()}` : "Show in the list")));
 }
 
 function Facts({ fleet, palettes }) {

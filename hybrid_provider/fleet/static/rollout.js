@@ -55,10 +55,11 @@ export function Rollout({ rollout }) {
           h(Text, { as: "span", fontSize: "sm", color: "fg.muted" }, `${serving} of ${count(names.length, "host")} done`),
           h(Text, { as: "span", fontSize: "sm", color: "fg.muted" }, duration(seconds)))),
       h(Stack, { gap: 4, mt: 4 },
-        h(Text, { fontSize: "sm" }, "Its run: ", h(RunLink, { dagId: rollout.dag_id, runId: rollout.run_id }, rollout.run_id),
-          rollout.approved_by && `, approved by ${rollout.approved_by}`),
-        h(Legend, { counts }),
-        h(Budget, { rollout }),
+        h(Flex, { gap: 2, columnGap: 8, wrap: "wrap", align: "center" },
+          h(Legend, { counts }),
+          h(Budget, { rollout }),
+          h(Text, { fontSize: "sm" }, "Its run: ", h(RunLink, { dagId: rollout.dag_id, runId: rollout.run_id }, rollout.run_id),
+            rollout.approved_by && `, approved by ${rollout.approved_by}`)),
         h(Stack, { as: "ol", listStyleType: "none", gap: 3 },
           waves.map((wave, index) => h(Wave, { key: index, index, wave, targets, of: waves.length }))))));
 }
@@ -76,9 +77,9 @@ function Budget({ rollout }) {
     : failures > most
       ? `${count(failures, "failure")}: more than the ${most} that the policy allows`
       : `${count(failures, "failure")} of ${most} that the policy allows`;
-  return h(HStack, { gap: 3, maxW: "xl" },
+  return h(HStack, { gap: 3, maxW: "full" },
     h(Text, { fontSize: "sm", whiteSpace: "nowrap" }, told),
-    h(ShareBar, { flex: 1, whole: Math.max(most, failures, 1), parts: [{ label: "failures", palette: "failed", hosts: failures }], label: told }));
+    h(ShareBar, { width: { base: "8", md: "24" }, flexShrink: 0, whole: Math.max(most, failures, 1), parts: [{ label: "failures", palette: "failed", hosts: failures }], label: told }));
 }
 
 function Wave({ index, wave, targets, of }) {
@@ -95,6 +96,6 @@ const Cell = ({ name, state }) =>
   h(Box, { as: "li", title: `${name}: ${inWords(state)}`, "aria-label": `${name}: ${inWords(state)}`, boxSize: "3.5", borderRadius: "sm", bg: `${paletteOf(state)}.${state === "PENDING" ? "muted" : "solid"}` });
 
 const Chip = ({ name, state }) =>
-  h(HStack, { as: "li", borderWidth: "1px", borderRadius: "md", px: 2, py: 1, gap: 2, fontSize: "sm" },
+  h(HStack, { as: "li", borderWidth: "1px", borderRadius: "md", px: { base: 1.5, md: 2 }, py: 1, gap: { base: 1.5, md: 2 }, fontSize: { base: "xs", md: "sm" } },
     h(Dot, { palette: paletteOf(state) }), h("span", null, name),
     h(Text, { as: "span", color: "fg.muted", fontSize: "xs" }, inWords(state)));

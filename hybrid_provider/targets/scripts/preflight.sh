@@ -26,6 +26,7 @@ if cd -- "$base/$model" 2>/dev/null; then
         [ -n "$(live)" ] || fault "$PWD/current is no link to one of its releases; move it away"
     fi
     ! free=$(stat -f -c '%a %S %c %d' . 2>/dev/null) || say "free $free"
+    say "folder $PWD"
 elif [ -d "$base/$model" ]; then
     fault "cannot enter the folder $base/$model"
 fi
@@ -50,7 +51,7 @@ heal
 # Later than any before, also when the lease was given back and its file is gone.
 epoch=$((held + 1)) overtaken=$held_by
 [ "$epoch" -gt "$now" ] || epoch=$now
-take_lease "$rollout" "$epoch" $((now + ttl)) || { fault "cannot write into $PWD; is the disk full?"; exit 0; }
+take_lease "$rollout" "$epoch" $((now + ttl)) || { fault "cannot write into $PWD; if its disk is full, free space there or lower keep_releases"; exit 0; }
 # Whoever is not there any more to hear of the lease cannot give it back.
 trap 'rm -f .lease; exit 1' PIPE
 state

@@ -1,20 +1,21 @@
 # Reads a tar stream of manifest, links, check/…, kin/… and files/…, and makes a release of it once every byte is
-# proven. A stream that is cut leaves what arrived for the next one. Also takes `stream`, a name of its own.
+# proven. A stream that is cut leaves what arrived for the next one. Also takes `stream`, a name of its own, and `needed`,
+# how many bytes it brings.
 cd -- "$base/$model" || fail "cannot enter $base/$model"
 fenced
 staging=.staging/$release-$epoch-$stream
 abandon() {
     rm -rf "$staging"
-    fail "$*; $free bytes were free"
+    fail "$*; $room"
 }
-free=$(($(stat -f -c '%a * %S' .)))
+room="$(($(stat -f -c '%a * %S' .))) bytes were free in $PWD, and $needed needed"
 clear_away "$staging"
-mkdir -p "$staging/files" releases manifests || fail "cannot make $PWD/$staging"
+mkdir -p "$staging/files" releases manifests || fail "cannot make $PWD/$staging; $room"
 
 # -o: files belong to us and not to whoever owns them on the worker. GNU tar reads as much as a pipe holds, and takes no
 # other options from our environment; BusyBox's knows neither.
 out=$(TAR_OPTIONS='-b 128' tar -x -o -f - -C "$staging" 2>&1) ||
-    fail "the stream did not unpack: $(say "$out" | brief); $free bytes were free"
+    fail "the stream did not unpack: $(say "$out" | brief); $room; if the disk is full, free space there or lower keep_releases"
 sum=$(sha256sum <"$staging/manifest")
 [ "${sum%% *}" = "$digest" ] || fail "the stream ended early or was changed on its way: its manifest is not that of $digest"
 

@@ -29,7 +29,7 @@ from tests.integration.docker.targets import (
 from tests.releases import make_release
 
 
-async def test_bytes_arrive_as_they_are_under_any_name(target, tmp_path, model):
+async def test_bytes_arrive_as_they_are_under_any_name(target, tmp_path, model, any_file_name):
     files = {
         "model.onnx": os.urandom(700_000),
         "a b/ü 'quoted' $(name)": b"odd",
