@@ -77,7 +77,7 @@ class KeptParts:
         """Keep a part that was fetched, if the whole transfer takes long and the disk does not refuse."""
         part = arrived.part
         with self._lock:
-            self._fetched_bytes += part.end - part.start
+            self._fetched_bytes += part.size_bytes
             seconds = time.monotonic() - self._begun
             to_fetch = self._total_bytes - self.reused_bytes
             if not self._room or seconds * to_fetch < self._worth_it * self._fetched_bytes:

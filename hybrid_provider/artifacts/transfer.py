@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from obstore import GetOptions
+    from obstore import Bytes, GetOptions, GetResult
 
     from hybrid_provider.artifacts.objects import Location, StoredObject
     from hybrid_provider.artifacts.reading import Access
     from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 
 # Of one request's body, as it comes: small enough that a slow one is seen, large enough to cost nothing.
-_CHUNK_BYTES = 512 << 10
+_CHUNK_BYTES = 1 << 20
 _SECONDS_BETWEEN_LOOKS = 1.0
 _LANDING_AT_ONCE = 2
-# A smaller part is on the disk's way sooner than a thread has woken up.
-_SMALL_BYTES = 128 << 10
+# Small parts go from thread to thread together: each time costs as much as one of them.
+_PARTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,11 @@ class Part:
     start: int
     end: int
 
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes that is."""
+        return self.end - self.start
+
 
 def parts_of(objects: Sequence[StoredObject], part_bytes: int) -> Iterator[Part]:
     """All parts of all objects in order; an empty object has one empty part."""
@@ -54,12 +59,27 @@ def parts_of(objects: Sequence[StoredObject], part_bytes: int) -> Iterator[Part]
             yield Part(item, start, min(start + part_bytes, item.size_bytes))
 
 
+def batches_of(parts: Iterable[Part], most_bytes: int) -> Iterator[list[Part]]:
+    """The same parts in order, small ones together; a batch is not longer than the longest part may be."""
+    batch: list[Part] = []
+    batch_bytes = 0
+    for part in parts:
+        if batch and (batch_bytes + part.size_bytes > most_bytes or len(batch) == _PARTS_AT_ONCE):
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(part)
+        batch_bytes += part.size_bytes
+    if batch:
+        yield batch
+
+
 @dataclass(frozen=True, slots=True)
 class Arrived:
     """A part that is here; its bytes in the pieces that they came in, which spares a copy."""
 
     part: Part
     chunks: tuple[memoryview, ...]
+    was_kept: bool = False
 
 
 class Download:
@@ -73,7 +93,7 @@ class Download:
         location: Of the object or prefix; all parts are of its bucket.
         parts: What to read, in order; taken as there is room.
         policy: How.
-        landing: Called on another thread with each part as it came, before its turn.
+        landing: Called on another thread with each part that was fetched, before its turn.
         kept: Called on another thread for each part first; what it gives is not fetched.
         on_bytes: Called with how many bytes have come since the last call; about once in a second with 0
             while the next part is awaited. On the thread that iterates.
@@ -97,7 +117,8 @@ class Download:
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
         self._store = open_store(access, location, policy)
-        self._remaining = iter(parts)
+        self._batches = batches_of(parts, policy.part_bytes)
+        self._requests = asyncio.Semaphore(policy.parts_in_flight)
         self._policy = policy
         self._landing = landing
         self._kept = kept
@@ -105,7 +126,7 @@ class Download:
         self._arrived_bytes = 0
         self._reported_bytes = 0
         self._stopped = False
-        self._pending: deque[Future[Arrived]] = deque()
+        self._pending: deque[Future[list[Arrived]]] = deque()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="download", daemon=True)
         self._pace = _Pace(policy.max_bytes_per_second)
@@ -130,44 +151,50 @@ class Download:
     def __iter__(self) -> Iterator[Arrived]:
         self._submit(self._policy.parts_in_flight)
         while self._pending:
-            arrived = self._awaited(self._pending[0])
+            batch = self._awaited(self._pending[0])
             self._pending.popleft()
             self._submit(1)
-            yield arrived
+            yield from batch
 
     def _submit(self, count: int) -> None:
-        for part in islice(self._remaining, count):
-            self._pending.append(asyncio.run_coroutine_threadsafe(self._fetched(part), self._loop))
+        for batch in islice(self._batches, count):
+            self._pending.append(asyncio.run_coroutine_threadsafe(self._brought(batch), self._loop))
 
-    def _awaited(self, future: Future[Arrived]) -> Arrived:
+    def _awaited(self, future: Future[list[Arrived]]) -> list[Arrived]:
         while not wait([future], _SECONDS_BETWEEN_LOOKS).done:
             self._report()
         if future.cancelled():
             raise ArtifactUnavailable("the transfer was stopped")
-        arrived = future.result()
+        batch = future.result()
         self._report()
-        return arrived
+        return batch
 
     def _report(self) -> None:
         arrived_bytes = self._arrived_bytes
         self._on_bytes(arrived_bytes - self._reported_bytes)
         self._reported_bytes = arrived_bytes
 
+    async def _brought(self, parts: list[Part]) -> list[Arrived]:
+        batch = await asyncio.gather(*(self._fetched(part) for part in parts))
+        if self._landing is not None:
+            await self._loop.run_in_executor(self._disk, self._land, self._landing, batch)
+        return batch
+
+    @staticmethod
+    def _land(landing: Callable[[Arrived], None], batch: list[Arrived]) -> None:
+        for arrived in batch:
+            if not arrived.was_kept:
+                landing(arrived)
+
     async def _fetched(self, part: Part) -> Arrived:
-        if self._stopped:
-            raise ArtifactUnavailable("the transfer was stopped")
-        body = await self._loop.run_in_executor(self._disk, self._kept, part) if self._kept else None
-        if body is not None:
-            self._arrived_bytes += len(body)
-            return Arrived(part, (body,))
-        arrived = await self._read_with_retries(part)
-        if self._landing is None:
-            return arrived
-        if part.end - part.start < _SMALL_BYTES:
-            self._landing(arrived)
-        else:
-            await self._loop.run_in_executor(self._disk, self._landing, arrived)
-        return arrived
+        async with self._requests:
+            if self._stopped:
+                raise ArtifactUnavailable("the transfer was stopped")
+            body = await self._loop.run_in_executor(self._disk, self._kept, part) if self._kept else None
+            if body is not None:
+                self._arrived_bytes += len(body)
+                return Arrived(part, (body,), was_kept=True)
+            return await self._read_with_retries(part)
 
     async def _read_with_retries(self, part: Part) -> Arrived:
         for attempt in range(1, self._policy.attempts):
@@ -187,7 +214,7 @@ class Download:
                 return await self._read(part)
         except TimeoutError as error:
             raise ArtifactUnavailable(
-                f"{part.item.location}: {part.end - part.start} bytes did not come in {seconds:g} s; "
+                f"{part.item.location}: {part.size_bytes} bytes did not come in {seconds:g} s; "
                 "the same call may work later"
             ) from error
 
@@ -201,28 +228,38 @@ class Download:
         options: GetOptions = {"if_match": etag, "range": (part.start, part.end)}
         if item.version_id is not None:
             options["version"] = item.version_id
-        chunks: list[memoryview] = []
-        size_bytes = 0
         with _read_errors_explained(item):
             answer = await obstore.get_async(self._store, item.location.key, options=options)
             # An emulator may not heed If-Match.
             if answer.meta["size"] != item.size_bytes or (answer.meta["e_tag"] or etag) != etag:
                 raise item.changed()
-            try:
-                async for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
-                    chunks.append(memoryview(chunk))
-                    size_bytes += len(chunk)
-                    self._arrived_bytes += len(chunk)
-                    await self._pace.take(len(chunk))
-            except BaseException:
-                self._arrived_bytes -= size_bytes
-                raise
-        if size_bytes != part.end - part.start or answer.range != (part.start, part.end):
+            chunks = await self._body(answer, part)
+        size_bytes = sum(map(len, chunks))
+        if size_bytes != part.size_bytes or answer.range != (part.start, part.end):
             self._arrived_bytes -= size_bytes
             raise ArtifactUnavailable(
                 f"{item.location}: the store sent {size_bytes} bytes for the range {part.start} to {part.end}"
             )
-        return Arrived(part, tuple(chunks))
+        return Arrived(part, chunks)
+
+    async def _body(self, answer: GetResult, part: Part) -> tuple[memoryview, ...]:
+        chunks: list[memoryview] = []
+
+        async def take(chunk: Bytes | bytes) -> None:
+            chunks.append(memoryview(chunk))
+            self._arrived_bytes += len(chunk)
+            await self._pace.take(len(chunk))
+
+        try:
+            if part.size_bytes <= _CHUNK_BYTES:
+                await take(await answer.bytes_async())
+            else:
+                async for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
+                    await take(chunk)
+        except BaseException:
+            self._arrived_bytes -= sum(map(len, chunks))
+            raise
+        return tuple(chunks)
 
 
 class _Pace:

@@ -98,6 +98,11 @@ def test_a_screen_reader_is_told_of_each_part_and_of_what_changes(site, log_in):
     ):  # fmt: skip
         assert part in tree
     assert "strong: till-2" in tree
+    table = page.get_by_role("table").aria_snapshot()
+    for column in ("Host", "Release and digest", "State", "Probe", "Since", "Last rollout"):
+        assert f'columnheader "{column}"' in table
+    # A row is read as what it is of, what it has, and how it does.
+    assert f'row "Select till-1 Details of till-1 {C} succeeded healthy' in table
     assert '", reverted: HTTP 500"' in tree
 
     over = rollout(D, waves, {"till-1": "SUCCEEDED", "till-2": "REVERTED"}, state="PAUSED", failures=1)

@@ -16,7 +16,7 @@ from hybrid_provider.artifacts.ahead import run_ahead
 from hybrid_provider.artifacts.bucket import open_bucket
 from hybrid_provider.artifacts.objects import StoredObject
 from hybrid_provider.artifacts.s3 import S3Location
-from hybrid_provider.artifacts.transfer import _Pace, parts_of
+from hybrid_provider.artifacts.transfer import _Pace, batches_of, parts_of
 from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.aws import AwsAccess
 from hybrid_provider.exceptions import ConfigurationError
@@ -38,6 +38,15 @@ def stored(size_bytes: int, key: str = "k") -> StoredObject:
 )  # fmt: skip
 def test_parts_cover_every_byte_once_in_order(sizes, expected):
     assert [(part.start, part.end) for part in parts_of([stored(size) for size in sizes], 10)] == expected
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [([], []), ([25], [[10], [10], [5]]), ([4, 6, 1, 0, 10, 3], [[4, 6], [1, 0], [10], [3]]), ([0] * 17, [[0] * 16, [0]])],
+)  # fmt: skip
+def test_small_parts_come_together_and_no_batch_is_longer_than_a_part(sizes, expected):
+    batches = batches_of(parts_of([stored(size) for size in sizes], 10), 10)
+    assert [[part.size_bytes for part in batch] for batch in batches] == expected
 
 
 def is_true(option: object) -> bool:

@@ -79,7 +79,7 @@ function Budget({ rollout }) {
       : `${count(failures, "failure")} of ${most} that the policy allows`;
   return h(HStack, { gap: 3, maxW: "full" },
     h(Text, { fontSize: "sm", whiteSpace: "nowrap" }, told),
-    h(ShareBar, { flex: "0 1 6rem", minW: "8", whole: Math.max(most, failures, 1), parts: [{ label: "failures", palette: "failed", hosts: failures }], label: told }));
+    h(ShareBar, { width: { base: "8", md: "24" }, flexShrink: 0, whole: Math.max(most, failures, 1), parts: [{ label: "failures", palette: "failed", hosts: failures }], label: told }));
 }
 
 function Wave({ index, wave, targets, of }) {
