@@ -100,7 +100,8 @@ def _members(manifest: Manifest, parts: Parts) -> Iterator[tuple[str, str]]:
     yield "links", "".join(f"{source}\t{path}\n" for path, source in sorted(parts.linked.items()))
     came = [parts.wanted[path] for path in parts.arrived]
     for number, share in enumerate(_shares([*parts.sent, *came])):
-        yield f"check/{number}", _sums(share)
+        if share:
+            yield f"check/{number}", _sums(share)
     for release_id, links in parts.kin.items():
         yield f"kin/{release_id}", _sums(parts.wanted[path] for path in links)
 

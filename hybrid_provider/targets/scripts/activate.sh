@@ -47,14 +47,14 @@ refuse() {
 
 # Until the worker asks for something, which is then in `asked`, or has been silent for too long.
 asked_within() {
-    end=$(($(ticks) + $1))
+    end=$(($(ticks) + $1)) dozes=0
     while :; do
         for asked in revert $2; do
             [ ! -e ".activation/$asked-$token" ] || return 0
         done
         asked=nothing
         [ "$(ticks)" -lt "$end" ] || return 0
-        nap
+        doze
     done
 }
 

@@ -23,7 +23,7 @@ if [ -n "$gone" ]; then
     record_again $known
 fi
 rm -f .lease
-[ -n "$keep_left" ] || rm -rf .staging
+[ -n "$keep_left" ] || clear_away .staging
 # What a failed first deploy leaves is nothing.
 rmdir releases manifests verified "$PWD" 2>/dev/null
 exit 0

@@ -11,6 +11,14 @@ fail() { say "fail $*"; exit 1; }
 brief() { sed -e :a -e '$!{N' -e '4,$D;ba' -e '}' -e 's/\n/ /g'; }
 lines() { sed -n '$=' "$1"; }
 nap() { sleep 0.1 2>/dev/null || sleep 1; }
+# Most of what is waited for comes at once: the first naps of a wait, which sets `dozes` to 0, are shorter.
+doze() {
+    dozes=$((dozes + 1))
+    { [ "$dozes" -le 4 ] && sleep "0.0$((2 * dozes))" 2>/dev/null; } || nap
+}
+
+# `rm -rf` of one path, for which no process is started where nothing is there.
+clear_away() { { [ ! -e "$1" ] && [ ! -L "$1" ]; } || rm -rf "$1"; }
 
 # Seconds that no clock correction moves, without starting a process where Linux has them.
 ticks() { { read -r up _ </proc/uptime && say "${up%%.*}"; } 2>/dev/null || date +%s; }
@@ -48,7 +56,7 @@ flush() { ! command -v sync >/dev/null 2>&1 || sync -f . 2>/dev/null || sync; }
 # The swap is one rename: `ln -sf` would leave a moment without a link. Without a release there is no link.
 flip() {
     if [ -n "$1" ]; then
-        rm -f .current.new && ln -s "releases/$1" .current.new && mv -T .current.new current && flush
+        clear_away .current.new && ln -s "releases/$1" .current.new && mv -T .current.new current && flush
     else
         rm -f current && flush
     fi

@@ -69,10 +69,10 @@ here=
 ! present || here=yes
 [ -z "$here" ] || say present
 # What a stream that was cut left of this release is for its retry.
-rm -rf .pruned
+clear_away .pruned
 left=
 for folder in .staging/*; do
-    case $here$folder in .staging/"$release"-*) left=yes ;; *) rm -rf "$folder" ;; esac
+    case $here$folder in .staging/"$release"-*) left=yes ;; *) clear_away "$folder" ;; esac
 done
 [ -z "$left" ] || say "left $(($(find .staging -type f -exec stat -c '%s +' {} +) 0))"
 [ -n "$digest" ] && [ -z "$here" ] || exit 0

@@ -16,7 +16,7 @@ untouched() { [ -z "$verify_all" ] && [ -f "verified/$1" ] && [ "$(stats "releas
 # Our own links and removals change only the date of change, of files that other releases share. So what was untouched
 # before them is recorded again, if all else is as it was.
 remember_untouched() {
-    mkdir -p verified
+    [ -d verified ] || mkdir -p verified
     for folder in releases/*; do
         ! untouched "${folder##*/}" || say "${folder##*/}"
     done
@@ -26,7 +26,7 @@ record_again() {  # record_again RELEASE…
         stats "releases/$known" >.verified.new || continue
         [ "$(sed 'n;d' .verified.new)" != "$(sed 'n;d' "verified/$known")" ] || mv -f .verified.new "verified/$known"
     done
-    rm -f .verified.new
+    clear_away .verified.new
 }
 
 # openssl uses the processor's own instructions, which many a sha256sum does not: five times as fast here.

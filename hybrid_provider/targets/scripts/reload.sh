@@ -2,19 +2,19 @@
 # all of it can be ended at its deadline, and without the lock: a service that it starts would hold it for ever.
 in_time() {  # in_time NAME SECONDS TEXT
     code=.activation/$1.code out=.activation/$1.log status=
-    rm -f "$code"
+    clear_away "$code"
     here=$PWD
     $own_session sh -c 'cd "${HOME:-/}" && sh -c "$1" >"$2" 2>&1; printf "%s\n" "$?" >"$3"' \
         sh "$3" "$here/$out" "$here/$code" 9>&- </dev/null >/dev/null 2>&1 &
     child=$!
-    until_then=$(($(ticks) + $2))
+    until_then=$(($(ticks) + $2)) dozes=0
     until [ -s "$code" ]; do
         if [ "$(ticks)" -ge "$until_then" ]; then
             kill -9 "-$child" 2>/dev/null || kill -9 "$child"
             why="the $1 command did not end within $2 s"
             return 1
         fi
-        nap
+        doze
     done
     read -r status <"$code"
     [ "$status" = 0 ] && return

@@ -9,7 +9,7 @@ abandon() {
     fail "$*; $room"
 }
 room="$(($(stat -f -c '%a * %S' .))) bytes were free in $PWD, and $needed needed"
-rm -rf "$staging"
+clear_away "$staging"
 mkdir -p "$staging/files" releases manifests || fail "cannot make $PWD/$staging; $room"
 
 # -o: files belong to us and not to whoever owns them on the worker. GNU tar reads as much as a pipe holds, and takes no
@@ -31,7 +31,7 @@ while IFS=$tab read -r from to; do
     case $to in */*) folder=$folder${to%/*}/ ;; esac
     if [ "$folder" != "$into" ] || [ "${from##*/}" != "${to##*/}" ] || [ $# -gt 200 ]; then
         link "$@" "$into" && set -- && into=$folder
-        mkdir -p "$folder"
+        [ -d "$folder" ] || mkdir -p "$folder"
     fi
     if [ "${from##*/}" = "${to##*/}" ]; then
         set -- "$@" "$from"
@@ -59,8 +59,9 @@ done
 wait
 for list in "$staging"/check/* "$staging"/kin/*; do
     [ -f "$list" ] || continue
-    out=$(sed -n 1,3p "$staging/proof-${list##*/}")
-    [ "$out" = proven ] || abandon "unproven: $out"
+    proof=$staging/proof-${list##*/} out=
+    read -r out <"$proof"
+    [ "$out" = proven ] || abandon "unproven: $(sed -n 1,3p "$proof")"
 done
 flush
 
@@ -68,7 +69,7 @@ lock || abandon "another rollout works on this target"
 fenced
 # What is there under this name is not the release: someone changed it. It leaves only now.
 [ ! -e "releases/$release" ] || mv -T "releases/$release" "$staging/changed" || abandon "cannot replace releases/$release"
-rm -f "verified/$release"
+clear_away "verified/$release"
 mv -f "$staging/manifest" "manifests/$release" && mv -T "$staging/files" "releases/$release" &&
     mv -f "$staging/verified" "verified/$release" || abandon "cannot move the release into $PWD/releases"
 flush

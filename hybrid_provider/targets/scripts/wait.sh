@@ -4,7 +4,7 @@ fenced
 file=.activation/phase-$token
 [ -z "$ask" ] || { printf '%s %s\n' "$release" "$digest" >.activation/ask && mv -f .activation/ask ".activation/$ask-$token"; } ||
     fail "cannot write in $PWD/.activation"
-end=$(($(ticks) + patience))
+end=$(($(ticks) + patience)) dozes=0
 while :; do
     phase= words=
     [ ! -f "$file" ] || read -r phase words <"$file"
@@ -19,6 +19,6 @@ while :; do
     fi
     exec 9>&-
     [ "$(ticks)" -lt "$end" ] || break
-    nap
+    doze
 done
 say "phase ${phase:-starting} $words"
