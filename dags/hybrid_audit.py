@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG, CronTriggerTimetable, Param
 
 from hybrid_provider.operators.audit import FleetAuditOperator
 from hybrid_provider.sites import on_site
@@ -20,7 +20,8 @@ SITE = "onprem"
 with DAG(
     "hybrid_audit",
     description="Hold what every host serves against the store, and repair it where that is asked for.",
-    schedule="@daily",
+    # The first night after it was unpaused, and not at once where the last is less than three hours ago.
+    schedule=CronTriggerTimetable("@daily", timezone="UTC", run_immediately=timedelta(0)),
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 1, "retry_delay": timedelta(minutes=5)},

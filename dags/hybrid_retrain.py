@@ -14,7 +14,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG, CronTriggerTimetable, Param
 
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.sync import ModelArtifactSyncOperator
@@ -30,8 +30,8 @@ SITE = "onprem"
 with DAG(
     "hybrid_retrain",
     description="Train in SageMaker, bring the model on-premises, put it live on the hosts.",
-    # No start_date: unpausing the DAG trains nothing by itself, the first run is next week's.
-    schedule="@weekly",
+    # Unpausing pays for nothing; a plain "@weekly" would train at once in the first 16 hours of its week.
+    schedule=CronTriggerTimetable("@weekly", timezone="UTC", run_immediately=timedelta(0)),
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},

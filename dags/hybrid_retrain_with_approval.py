@@ -15,7 +15,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, Param
+from airflow.sdk import DAG, AsyncCallback, CronTriggerTimetable, DeadlineAlert, DeadlineReference, Param
 
 from hybrid_provider.notifications.hybrid import HybridNotifier
 from hybrid_provider.operators.approval import ApprovalBranchOperator
@@ -34,7 +34,8 @@ RESPONSE_TIMEOUT = timedelta(hours=12)
 with DAG(
     "hybrid_retrain_with_approval",
     description="Train, judge, prove on a canary, ask a person, then the whole fleet or back.",
-    schedule="@weekly",
+    # Unpausing pays for nothing; a plain "@weekly" would train at once in the first 16 hours of its week.
+    schedule=CronTriggerTimetable("@weekly", timezone="UTC", run_immediately=timedelta(0)),
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
