@@ -4,12 +4,6 @@ import { startRun } from "./client.js";
 import { Release } from "./parts.js";
 import { count } from "./words.js";
 
-const tallied = (hosts, key) => {
-  const found = new Map();
-  for (const host of hosts) found.set(key(host), (found.get(key(host)) ?? 0) + 1);
-  return [...found].sort((one, other) => other[1] - one[1]);
-};
-
 const KINDS = [
   { kind: "rollback", tag: "hybrid:rollback", text: "Roll back", palette: "danger", Body: RollbackBody },
   { kind: "deploy", tag: "hybrid:deploy", text: "Deploy a release", palette: "brand", Body: DeployBody },
@@ -116,21 +110,52 @@ function useOrder(onOrder, order) {
 const Moves = ({ moves }) =>
   h(Stack, { as: "ul", gap: 1, pl: 4, listStyleType: "disc" }, moves.map(([key, children]) => h("li", { key }, children)));
 
+/** From which release to which, by key, and the hosts of it; first those that undo the last deploy. */
+function movesBack(able, rollout) {
+  const moves = new Map();
+  for (const host of able) {
+    const key = `${host.release ?? ""} ${host.previous}`;
+    const undoes = Boolean(rollout?.release) && host.release === rollout.release;
+    const move = moves.get(key) ?? { key, undoes, hosts: [] };
+    move.hosts.push(host);
+    moves.set(key, move);
+  }
+  return [...moves.values()].sort((one, other) => other.undoes - one.undoes || other.hosts.length - one.hosts.length);
+}
+
+/** Of a fleet that the last deploy reached in part, only what has its release: the others have nothing to undo. */
+const firstChosen = (moves) => {
+  const undoing = moves.filter(({ undoes }) => undoes);
+  return new Set((undoing.length ? undoing : moves).map(({ key }) => key));
+};
+
 function RollbackBody({ fleet, hosts, onOrder }) {
   const able = hosts.filter((host) => host.previous && !host.pinned);
   const pinned = hosts.filter((host) => host.pinned).length;
   const stuck = hosts.length - able.length - pinned;
-  useOrder(onOrder, able.length ? { conf: { hosts: names(able) }, verb: `Roll back ${count(able.length, "host")}` } : null);
+  const moves = movesBack(able, fleet.rollout);
+  const [chosen, setChosen] = useState(() => firstChosen(moves));
+  const going = moves.filter(({ key }) => chosen.has(key)).flatMap((move) => move.hosts);
+  useOrder(onOrder, going.length ? { conf: { hosts: names(going) }, verb: `Roll back ${count(going.length, "host")}` } : null);
+  const toggle = (key, on) => setChosen((old) => new Set(on ? [...old, key] : [...old].filter((one) => one !== key)));
   return h(Stack, { gap: 3 },
     h(Text, null, able.length ? "Each host goes back to the release that was proved healthy on it before, wave by wave, without a canary:" : "None of these hosts can go back."),
+    moves.map((move) => h(Move, {
+      ...move, chosen: chosen.has(move.key), alone: moves.length === 1, apart: moves[0].undoes && !move.undoes, onChange: (on) => toggle(move.key, on),
+    })),
     h(Moves, { moves: [
-      ...tallied(able, (host) => `${host.release ?? ""} ${host.previous}`).map(([key, n]) => {
-        const [from, to] = key.split(" ");
-        return [key, [`${count(n, "host")}: `, h(Release, { key: "from", release: from || null }), " → ", h(Release, { key: "to", release: to })]];
-      }),
       ...(stuck ? [["stuck", `${count(stuck, "host")} had no healthy release before and ${stuck === 1 ? "stays" : "stay"} as ${stuck === 1 ? "it is" : "they are"}`]] : []),
       ...(pinned ? [["pinned", `${count(pinned, "pinned host")} ${pinned === 1 ? "stays" : "stay"}`]] : []),
     ] }));
+}
+
+function Move({ hosts, chosen, alone, apart, onChange }) {
+  const [{ release, previous }] = hosts;
+  const told = h("span", null, `${count(hosts.length, "host")}: `, h(Release, { release }), " → ", h(Release, { release: previous }),
+    apart && h(Text, { as: "span", display: "block", color: "fg.muted", fontSize: "xs" }, "not on the release of the last deploy"));
+  if (alone) return told;
+  return h(Checkbox.Root, { checked: chosen, colorPalette: "brand", onCheckedChange: (change) => onChange(change.checked === true) },
+    h(Checkbox.HiddenInput), h(Checkbox.Control), h(Checkbox.Label, null, told));
 }
 
 function DeployBody({ fleet, hosts, onOrder }) {

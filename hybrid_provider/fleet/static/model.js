@@ -1,11 +1,11 @@
 // One model: its facts, the buttons, the rollout, the hosts and the history.
-import { Button, Flex, Grid, HStack, Nothing, Notice, RouterLink, RunLink, Skeleton, Stack, Tabs, Text, VisuallyHidden, h, useMemo, useState } from "./element.js";
+import { Button, Flex, Fragment, Grid, HStack, Nothing, Notice, RouterLink, RunLink, Skeleton, Stack, Tabs, Text, VisuallyHidden, h, useMemo, useState } from "./element.js";
 import { Actions } from "./actions.js";
 import { Charts } from "./charts.js";
 import { modelPath, usePolled } from "./client.js";
 import { History } from "./history.js";
 import { Hosts, NO_FILTER } from "./hosts.js";
-import { Fact, Release, ShareBar, StateBadge, When, healthParts, Trouble } from "./parts.js";
+import { Dot, Fact, Release, ShareBar, StateBadge, When, healthParts, Trouble } from "./parts.js";
 import { Rollout, told } from "./rollout.js";
 import { Started } from "./started.js";
 import { ails, count, inWords, palettesOf } from "./words.js";
@@ -35,6 +35,11 @@ export function Model({ name }) {
     history.replaceState(history.state, "", address);
   };
 
+  const show = (filter) => {
+    setFilter({ ...NO_FILTER, ...filter });
+    showTab("hosts");
+  };
+
   const palettes = useMemo(() => palettesOf((value?.summary.releases ?? []).map(({ release }) => release ?? "")), [value]);
 
   if (fleet.error?.status === 404) {
@@ -44,8 +49,8 @@ export function Model({ name }) {
   if (!value) return fleet.error ? h(Trouble, { answer: fleet }) : h(Skeleton, { height: "64", role: "status", "aria-label": "Loading the hosts" });
   return h(Stack, { gap: 4 },
     h(Trouble, { answer: fleet }),
-    h(Facts, { fleet: value, palettes }),
-    h(Attention, { hosts: value.hosts, onShow: () => { setFilter({ ...NO_FILTER, shown: "attention" }); showTab("hosts"); } }),
+    h(Facts, { fleet: value, palettes, onShow: (release) => show({ release }) }),
+    h(Attention, { hosts: value.hosts, onShow: () => show({ shown: "attention" }) }),
     h(Actions, { fleet: value, selected, onStarted: (run) => { setStarted(run); fleet.refresh(); } }),
     started && h(Started, { key: started.dag_run_id, run: started, onEnded: () => { setEnded(started); fleet.refresh(); } }),
     // Here and not in the rollout, so that it is there before what it is to say.
@@ -75,10 +80,20 @@ function Attention({ hosts, onShow }) {
       h(Button, { size: "xs", variant: "outline", onClick: onShow }, ailing.length > NAMED ? `Show all ${ailing.length.toLocaleString()}` : "Show in the list")));
 }
 
-function Facts({ fleet, palettes }) {
+/** Which releases the fleet has, the most frequent first; a press shows the hosts of one. */
+function Releases({ summary, palettes, onShow }) {
+  const named = summary.releases.slice(0, NAMED);
+  const more = summary.releases.length - named.length;
+  const rows = named.map(({ release, hosts }) => h("li", { key: release },
+    h(HStack, { as: "button", type: "button", "aria-label": `Show ${count(hosts, "host")} on ${release ?? "no release"}`, gap: 2, cursor: "pointer", maxW: "full", _hover: { textDecoration: "underline" }, onClick: () => onShow(release ?? "") },
+      h(Dot, { palette: palettes.get(release ?? "") }), h(Release, { release, truncate: true }), h("span", null, hosts.toLocaleString()))));
+  return h(Stack, { as: "ul", listStyleType: "none", gap: 0.5, mt: 1 }, rows, more > 0 && h("li", null, `and ${more} more`));
+}
+
+function Facts({ fleet, palettes, onShow }) {
   const { summary, rollout } = fleet;
   const [live] = summary.releases;
-  return h(Grid, { as: "dl", gap: 3, templateColumns: { base: "1fr", md: "repeat(2, 1fr)", xl: "2fr 1fr 1fr 1fr" } },
+  return h(Grid, { as: "dl", gap: 3, templateColumns: { base: "1fr", md: "repeat(2, 1fr)", xl: "1.4fr 1fr 1.5fr 1fr" } },
     h(Fact, {
       label: "Release that most hosts have",
       help: live && `${live.hosts.toLocaleString()} of ${count(summary.hosts, "host")}`,
@@ -89,11 +104,13 @@ function Facts({ fleet, palettes }) {
     }, `${summary.healthy.toLocaleString()} of ${summary.hosts.toLocaleString()}`),
     h(Fact, {
       label: "Releases in the fleet",
-      help: h(ShareBar, {
-        mt: 2,
-        label: `${count(summary.releases.length, "release")}`,
-        parts: summary.releases.map(({ release, hosts }) => ({ label: release ?? "no release", palette: palettes.get(release ?? ""), hosts })),
-      }),
+      help: h(Fragment, null,
+        h(ShareBar, {
+          mt: 2,
+          label: `${count(summary.releases.length, "release")}`,
+          parts: summary.releases.map(({ release, hosts }) => ({ label: release ?? "no release", palette: palettes.get(release ?? ""), hosts })),
+        }),
+        summary.releases.length > 1 && h(Releases, { summary, palettes, onShow })),
     }, summary.releases.length),
     h(Fact, {
       label: "Last change",

@@ -47,7 +47,8 @@ export function Rollout({ rollout }) {
   return h(Box, { as: "section", "aria-label": rollout.running ? "Running rollout" : "Last rollout", borderWidth: "1px", borderRadius: "lg", bg: "bg.panel", borderColor: rollout.running ? "running.emphasized" : "border" },
     h(chakra.details, { open: rollout.running || outcomeOf(rollout.kind, rollout.state) !== "SUCCEEDED" || undefined, px: 4, py: 3 },
       h(chakra.summary, { cursor: "pointer" },
-        h(Flex, { display: "inline-flex", gap: 3, wrap: "wrap", align: "center", ml: 1 },
+        // Beside the triangle, however narrow it is.
+        h(Flex, { display: "inline-flex", maxW: "calc(100% - 2rem)", verticalAlign: "top", gap: 3, rowGap: 1, wrap: "wrap", align: "center", ml: 1 },
           h(Heading, { size: "sm", as: "h2" }, `${rollout.running ? "Running" : "Last"} ${name.toLowerCase()}`),
           h(StateBadge, { kind: rollout.kind, state: rollout.state, size: "md" }),
           // While a rollback runs, each host goes to a release of its own.

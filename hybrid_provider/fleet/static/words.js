@@ -56,7 +56,9 @@ export function ago(iso, now = Date.now()) {
 }
 
 // Made once: to make one takes longer than to draw a row.
-const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const MOMENT = new Intl.DateTimeFormat(undefined, {
+  day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
+});
 const MINUTE = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
 
 export const exactly = (iso) => (iso && !Number.isNaN(Date.parse(iso)) ? MOMENT.format(new Date(iso)) : "");
