@@ -84,7 +84,7 @@ function Attention({ hosts, onShow }) {
 function Releases({ summary, palettes, onShow }) {
   const named = summary.releases.slice(0, NAMED);
   const more = summary.releases.length - named.length;
-  const rows = named.map(({ release, hosts }) => h("li", { key: release },
+  const rows = named.map(({ release, hosts }) => h("li", { key: release ?? "" },
     h(HStack, { as: "button", type: "button", "aria-label": `Show ${count(hosts, "host")} on ${release ?? "no release"}`, gap: 2, cursor: "pointer", maxW: "full", _hover: { textDecoration: "underline" }, onClick: () => onShow(release ?? "") },
       h(Dot, { palette: palettes.get(release ?? "") }), h(Release, { release, truncate: true }), h("span", null, hosts.toLocaleString()))));
   return h(Stack, { as: "ul", listStyleType: "none", gap: 0.5, mt: 1 }, rows, more > 0 && h("li", null, `and ${more} more`));
