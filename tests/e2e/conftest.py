@@ -15,6 +15,7 @@ import pytest
 
 from playground.airflow_services import airflow_services
 from playground.environment import playground
+from tests.example_dags import by_hand
 from tests.servers import free_port
 
 SECONDS = 180
@@ -26,6 +27,8 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("playground")
     dags = folder / "dags"
     shutil.copytree(Path(__file__).parents[2] / "dags", dags)
+    for path in dags.glob("*.py"):
+        path.write_text(by_hand(path.read_text()))
     with playground(folder) as started, pytest.MonkeyPatch.context() as patch:
         started.environment["AIRFLOW__CORE__DAGS_FOLDER"] = str(dags)
         started.environment["AIRFLOW_CONN_EDGE_02"] = with_key_text(
