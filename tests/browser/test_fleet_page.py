@@ -129,6 +129,8 @@ def test_a_rollback_says_what_will_happen_to_how_many_hosts_and_asks_for_a_run(s
     others = dialog.get_by_role("checkbox", name=f"28 hosts: {C} → {B} not on the release of the last deploy")
     assert not others.is_checked()
     assert dialog.get_by_text("1 pinned host stays").is_visible()
+    its_run = dialog.get_by_text("To end it now, mark").get_by_role("link", name="its run")
+    assert its_run.get_attribute("href").endswith("/dags/hybrid_deploy/runs/manual__2026-11-24")
     shoot(page, "rollback")
     dialog.get_by_role("button", name="Roll back 11 hosts").wait_for()
     dialog.get_by_text("28 hosts").click()

@@ -1,5 +1,5 @@
 // The buttons: each asks for a run of a DAG, after saying what will happen to how many hosts.
-import { Button, Checkbox, Dialog, Field, Flex, Fragment, Input, Notice, Portal, Select, Stack, Text, chakra, h, useRef, useState } from "./element.js";
+import { Button, Checkbox, Dialog, Field, Flex, Fragment, Input, Notice, Portal, RunLink, Select, Stack, Text, chakra, h, useRef, useState } from "./element.js";
 import { startRun } from "./client.js";
 import { Release } from "./parts.js";
 import { count } from "./words.js";
@@ -85,7 +85,9 @@ function Confirmation({ cancel, shown, action, fleet, hosts, onClose, onStarted 
     h(Dialog.Header, null, h(Dialog.Title, null, `${shown.text}: ${fleet.name}`)),
     h(Dialog.Body, null, h(Stack, { gap: 4 },
       fleet.rollout?.running && h(Notice, { status: "warning", title: `A ${fleet.rollout.kind} is running` },
-        "A host that it works on refuses this one until it has ended."),
+        "A host that it works on refuses this one until it has ended. To end it now, mark ",
+        h(RunLink, { dagId: fleet.rollout.dag_id, runId: fleet.rollout.run_id, color: "inherit" }, "its run"),
+        " as failed: it switches no further host, and one that is not proved yet goes back."),
       h(shown.Body, { fleet, hosts, onOrder: setOrder }),
       error && h(Notice, { status: "error", title: "Airflow did not take it" },
         error.status === 403 ? `You may not start runs of ${action.dag_id}. Ask an administrator, or somebody who may.` : error.message),

@@ -13,9 +13,9 @@ export const RouterLink = ({ to, children, ...rest }) =>
   h(Link, { asChild: true, colorPalette: "brand", variant: "underline", ...rest }, h(ReactRouterDOM.Link, { to }, children));
 
 /** The run behind something, or a dash. */
-export const RunLink = ({ dagId, runId, children }) =>
+export const RunLink = ({ dagId, runId, children, ...rest }) =>
   dagId && runId
-    ? h(RouterLink, { to: `/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}` }, children ?? dagId)
+    ? h(RouterLink, { ...rest, to: `/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}` }, children ?? dagId)
     : h(Text, { as: "span", color: "fg.muted" }, "–");
 
 /** A select of [value, label] pairs. */
