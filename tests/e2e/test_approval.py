@@ -128,6 +128,8 @@ def answer(api, path, option):
     api.patch(details, json={"chosen_options": [option]}).raise_for_status()
 
 
+# Three trainings with all that follows take some four minutes, on a busy machine more.
+@pytest.mark.timeout(900)
 def test_the_fleet_follows_an_approval_and_a_canary_that_nobody_approved_is_taken_back(
     place, api, asked_about, run, ended
 ):
