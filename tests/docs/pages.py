@@ -12,7 +12,7 @@ BLOCK = re.compile(
     r"(?:<!-- no-run: (.*?) -->\n)?^```(\S*)[^\n]*\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE
 )
 # Each is run or read; `text` alone is neither, for output and pictures.
-LANGUAGES = {"sh", "python", "yaml", "json", "ini", "text"}
+LANGUAGES = {"sh", "python", "yaml", "json", "ini", "authorized_keys", "sshd_config", "text"}
 
 
 @dataclass(frozen=True)

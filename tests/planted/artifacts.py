@@ -192,6 +192,27 @@ BUGS = (
         ("tests/integration/test_artifact_s3.py",),
     ),
     Bug(
+        "a session token goes to another port of the endpoint's host",
+        "artifacts/s3.py",
+        "if status in REDIRECTS or status in _DENIED:",
+        "if status in _DENIED:",
+        ("tests/integration/test_artifact_s3.py",),
+    ),
+    Bug(
+        "a shared access signature goes to another port of the endpoint's host",
+        "artifacts/clouds.py",
+        "if error.code in REDIRECTS:",
+        "if not error.code:",
+        ("tests/integration/test_clouds.py",),
+    ),
+    Bug(
+        "a clock that is off looks like access denied",
+        "artifacts/s3.py",
+        "if clock is not None:",
+        "if not clock:",
+        ("tests/integration/test_artifact_s3.py",),
+    ),
+    Bug(
         "a session token is logged",
         "aws_logging.py",
         "record.msg, record.args = masked, ()",
