@@ -46,11 +46,12 @@ _BOOTSTRAP: Final = (
     'sh -c \'s= k=1 n=$(printf "\\n_") n=${n%_}; '
     'while [ $k -gt 0 ]; do IFS= read -r l || exit 97; s=$s$n$l k=$((k-1)); done; eval "$s"\''
 )
-# That text, which reads the script in one go where there is a `dd`, and on to its last line in any case: `read`
-# asks the kernel for each byte, so that a script of 7 kB took it as long as starting four programs.
+# That text. It takes the script in one go where there is a `dd`, and goes on to its end in any case: `read`
+# asks the kernel for each byte, so that 7 kB of script took it as long as to start four programs.
 _READING: Final = (
-    's=$(dd bs={size} count=1 2>/dev/null; printf _) s=${{s%_}}; '
-    'until case $s in *"#{end}$n") ;; *) false ;; esac; do IFS= read -r l || exit 97; s=$s$l$n; done; eval "$s"\n'
+    "s=$(dd bs={size} count=1 2>/dev/null; printf _) s=${{s%_}}; "
+    'until case $s in *"#{end}$n") ;; *) false ;; esac; '
+    'do IFS= read -r l || exit 97; s=$s$l$n; done; eval "$s"\n'
 )
 _HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:%_-]*")
 
