@@ -251,13 +251,32 @@ def test_down_leaves_no_container_no_network_and_no_volume(stack):
     assert docker("network", "ls", "--filter", "type=custom", "--quiet") == ""
 
 
-def test_production_starts_without_the_demo_and_takes_keys_of_your_own(stack, tmp_path):
+def test_production_has_no_password_that_nobody_chose(stack):
+    production = stack.with_settings(COMPOSE_PROFILES="")
+
+    told = production.compose("up", "secrets", check=False)
+
+    assert "AIRFLOW_ADMIN_PASSWORD_FILE" in told
+    assert production.containers()["secrets"]["ExitCode"] == 1
+    made = stack.engine.docker(
+        *("run", "--rm", "--network=none", "--volume=hybrid_secrets:/secrets", "--entrypoint=ls"),
+        *("hybrid-airflow", "/secrets"),
+    )
+    assert made == ""
+
+
+def test_production_starts_without_the_demo_and_takes_a_password_and_keys_of_your_own(stack, tmp_path):
     keys = tmp_path / "keys"
     keys.mkdir(mode=0o750)
     key = keys / "id_ed25519"
     key.write_text("a key\n")
-    key.chmod(0o640)
-    production = stack.with_settings(COMPOSE_PROFILES="", SITE_SSH_KEYS=str(keys))
+    password = tmp_path / "admin-password"
+    password.write_text("of the operator's own choice\n")
+    for secret in (key, password):
+        secret.chmod(0o640)
+    production = stack.with_settings(
+        COMPOSE_PROFILES="", SITE_SSH_KEYS=str(keys), AIRFLOW_ADMIN_PASSWORD_FILE=str(password)
+    )
     production.up()
 
     containers = production.containers()
@@ -266,7 +285,7 @@ def test_production_starts_without_the_demo_and_takes_keys_of_your_own(stack, tm
         "api-server", "scheduler", "dag-processor", "triggerer", "worker", "site-worker",
     }  # fmt: skip
     assert {one["Health"] for one in containers.values() if one["State"] == "running"} == {"healthy"}
-    assert production.password()
+    assert production.password() == password.read_text().strip()
     assert (
         production.compose("exec", "-T", "site-worker", "cat", "/var/lib/hybrid/ssh/id_ed25519") == "a key\n"
     )
