@@ -13,7 +13,7 @@ import pytest
 from playground.environment import BUCKET, MODEL
 from tests.browser.conftest import Site
 from tests.browser.visits import go
-from tests.compose.runs import HOSTS, Run, current, served, serving
+from tests.compose.runs import HOSTS, Run, answered, current, served, serving, until
 from tests.compose.secrets import files_with, secrets_of
 
 # The first run on a machine builds all images.
@@ -173,6 +173,29 @@ def test_the_engine_lets_in_nobody_without_the_sites_certificate(stack):
     assert asked == {"with the site's certificate": True, "without": False}
 
 
+def test_what_the_engine_serves_goes_off_with_its_host_and_comes_back_after_a_stop_and_a_crash(stack):
+    before = answered(stack, "edge-03")
+    stack.compose("stop", "edge-03")
+    off = on_the_engine(stack, "ps", "--quiet")
+    stack.compose("start", "edge-03")
+    until(lambda: answered(stack, "edge-03") == before, "the model is served after a stop", stack)
+    (serving,) = on_the_engine(stack, "ps", "--quiet")
+    crash(stack, "edge-03")
+    until(lambda: answered(stack, "edge-03") == before, "the model is served after a crash", stack)
+
+    assert off == []
+    assert on_the_engine(stack, "ps", "--quiet") == [serving]
+
+
+def test_the_keeper_of_the_engines_host_is_an_ordinary_user_without_a_network(stack):
+    (keeper,) = stack.engine.docker("ps", "--quiet", "--filter", "label=hybrid.keeper=edge-03").split()
+    (told,) = json.loads(stack.engine.docker("inspect", keeper))
+
+    assert users_of(stack, keeper).isdisjoint({"0"})
+    assert told["NetworkSettings"]["Networks"].keys() == {"none"}
+    assert told["HostConfig"]["CapDrop"] == ["ALL"]
+
+
 @pytest.fixture
 def site(stack):
     """The stack's UI, as what logs in knows one; its database is not for tests."""
@@ -191,22 +214,24 @@ def test_a_browser_shows_the_fleet_page_with_each_host_on_its_release(stack, sit
         expect(row.nth(2)).to_have_text(release, timeout=60_000)
 
 
-def test_a_rollout_outlives_the_scheduler_the_broker_and_the_sites_worker(stack, api):
+def test_a_run_outlives_every_part_of_the_stack(stack, api):
     before = current(stack, HOSTS[0])
     run = Run(stack, api, "hybrid_retrain", CONF | {
         "hyperparameters": {"epochs": 41},
         "policy": CONF["policy"] | {"bake_time": 20},
     })  # fmt: skip
     run.wait(lambda run: run.tasks()["train"]["state"] == "running", "training")
-    crash(stack, "redis", "scheduler")
+    crash(stack, "worker", "redis", "scheduler", "postgres", "api-server", "dag-processor", "triggerer")
 
     run.wait(lambda _: current(stack, HOSTS[0]) != before, "past its canary")
     crash(stack, "site-worker")
 
     assert run.end() == "success", run.explain()
+    assert run.tasks()["train"]["try_number"] > 1
     assert run.tasks()["deploy"]["try_number"] > 1
     assert served(stack) == serving(run.xcom("sync")["release_id"])
     assert trainings(stack) == 2
+    until(lambda: unhealthy(stack) == [], "every service is healthy again", stack)
 
 
 def test_the_sites_evidence_holds_the_head_that_each_rollouts_event_tells(stack, api):
@@ -245,10 +270,21 @@ def test_no_secret_is_in_any_log_table_container_or_file_that_the_runs_have_left
 def test_down_leaves_no_container_no_network_and_no_volume(stack):
     stack.compose("down", "--volumes")
 
-    docker = stack.engine.docker
-    assert docker("ps", "--all", "--quiet") == ""
-    assert docker("volume", "ls", "--quiet") == ""
-    assert docker("network", "ls", "--filter", "type=custom", "--quiet") == ""
+    until(lambda: left_on_the_engine(stack) == "", "nothing is left", stack)
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_down_leaves_nothing_of_a_model_whose_host_had_ended_before(stack, end):
+    stack.compose("up", "--wait", "edge-03")
+    stack.engine.docker("volume", "create", "--label", f"hybrid.model={MODEL}", "a-release")
+    stack.engine.docker(
+        *("run", "--detach", "--network=hybrid_site", "--volume=a-release:/opt/ml/model"),
+        *(f"--label=hybrid.model={MODEL}", "--label=hybrid.role=serving", "hybrid-host", "sleep", "infinity"),
+    )
+    stack.compose(end)
+    stack.compose("down", "--volumes")
+
+    until(lambda: left_on_the_engine(stack) == "", "nothing is left", stack)
 
 
 def test_production_has_no_password_that_nobody_chose(stack):
@@ -294,9 +330,25 @@ def test_production_starts_without_the_demo_and_takes_a_password_and_keys_of_you
 
 def crash(stack, *services):
     """End each service's first process as a bug of its own would; that it comes back is left to the engine."""
-    for service in services:
-        container = stack.containers()[service]["ID"]
-        os.kill(int(stack.engine.docker("inspect", "--format", "{{.State.Pid}}", container)), signal.SIGKILL)
+    containers = stack.containers()
+    ids = [containers[service]["ID"] for service in services]
+    first = [int(pid) for pid in stack.engine.docker("inspect", "--format", "{{.State.Pid}}", *ids).split()]
+    assert all(first), f"not all of {services} run"
+    for pid in first:
+        os.kill(pid, signal.SIGKILL)
+
+
+def unhealthy(stack):
+    """The services that do not run, or whose health check does not say that they are well."""
+    containers = stack.containers()
+    return [name for name in containers.keys() - ONE_SHOTS if containers[name]["Health"] != "healthy"]
+
+
+def left_on_the_engine(stack):
+    """All containers, volumes and networks, but for the engine's own networks."""
+    docker = stack.engine.docker
+    networks = docker("network", "ls", "--filter", "type=custom", "--quiet")
+    return docker("ps", "--all", "--quiet") + docker("volume", "ls", "--quiet") + networks
 
 
 def users_of(stack, container):
