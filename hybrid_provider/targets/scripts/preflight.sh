@@ -1,9 +1,18 @@
-# Answers with one line for each fault, or takes the lease and says what is here. Also takes `ttl` and `wait`.
+# Answers with one line for each fault, or takes the lease and says what is here. Also takes `ttl`, `wait` and
+# `probe_tools`.
 faults=0
 fault() { say "fault $*"; faults=1; }
 tools='date find flock ln mkdir mv rm sed sha256sum sleep stat tar'
 for tool in $tools; do
     command -v "$tool" >/dev/null 2>&1 || fault "the program $tool is missing; install coreutils, util-linux, tar, or BusyBox"
+done
+for choice in $probe_tools; do
+    any= IFS=/
+    for tool in $choice; do
+        ! command -v "$tool" >/dev/null 2>&1 || any=$tool
+    done
+    unset IFS
+    [ -n "$any" ] || fault "the probe asks on the host by $choice, and that is missing; install it, or leave on_host out"
 done
 [ -d "$base/$model" ] || out=$(mkdir -p -- "$base/$model" 2>&1) || fault "cannot make the folder $base/$model: ${out##*: }"
 if cd -- "$base/$model" 2>/dev/null; then
