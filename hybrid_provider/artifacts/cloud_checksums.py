@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from hybrid_provider.artifacts.checksum import MD5, Checksum
 from hybrid_provider.artifacts.clouds import open_cloud
+from hybrid_provider.artifacts.redirects import following_none
 from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.exceptions import ArtifactUnavailable
 
@@ -41,16 +42,6 @@ _CANNOT_ASK = {
     "Data Reader on the account",
 }
 _log = logging.getLogger(__name__)
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """What is signed goes to the connection's own endpoint, and never on to where that points."""
-
-    def redirect_request(self, *_: object) -> None:
-        """Take the answer for the error that it is."""
-
-
-_opener = urllib.request.build_opener(_NoRedirects)
 
 
 class CloudChecksums:
@@ -117,7 +108,7 @@ class CloudChecksums:
                 time.sleep(_PATIENT.first_pause.total_seconds() * 2 ** (attempt - 1))
             try:
                 seconds = _PATIENT.stall_timeout.total_seconds()
-                with _opener.open(request, timeout=seconds) as answer:
+                with following_none.open(request, timeout=seconds) as answer:
                     return cast("Message", answer.headers)
             except urllib.error.HTTPError as error:
                 error.close()

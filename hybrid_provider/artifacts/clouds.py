@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from hybrid_provider.artifacts.objects import Location, StoredObject
-from hybrid_provider.artifacts.redirects import not_followed_from
+from hybrid_provider.artifacts.objects import Location, StoredObject, no_more_than_fit
+from hybrid_provider.artifacts.redirects import (
+    REDIRECTED,
+    REDIRECTS,
+    following_none,
+    not_followed_from,
+    redirect_in,
+)
 from hybrid_provider.exceptions import (
     ArtifactNotFound,
     ArtifactRefused,
@@ -28,6 +38,7 @@ _NO_GOOGLE = (
     "outside Google's cloud, give credentials in the google_cloud_platform connection, or in "
     "GOOGLE_APPLICATION_CREDENTIALS"
 )
+_SECONDS_FOR_A_LOOK = 30
 _FOUND_AT = {"gs": "gs", "az": "az", "abfs": "az", "file": "file"}
 
 
@@ -79,6 +90,9 @@ def open_cloud(access: CloudAccess, location: Location, policy: TransferPolicy) 
             if "sas_key" in azure:
                 own = f"https://{azure.get('account_name')}.blob.core.windows.net"
                 options |= not_followed_from(azure.get("endpoint", own))
+                _refuse_redirects(
+                    location, f"{azure.get('endpoint', own)}/{container}", str(azure["sas_key"])
+                )
             return AzureStore(
                 container, config=azure, client_options=options, retry_config=policy.within_obstore
             )
@@ -86,6 +100,22 @@ def open_cloud(access: CloudAccess, location: Location, policy: TransferPolicy) 
         first_line = str(error).partition("\n")[0]
         raise ConfigurationError(f"{location}: the connection's settings are refused: {first_line}") from None
     return LocalStore("/")
+
+
+def _refuse_redirects(location: Location, container: str, signature: str) -> None:
+    """Raise ConfigurationError if the endpoint redirects: the signature, in the URL, is told there."""
+    url = f"{container}/{quote(location.key, safe='/~')}?{signature}"
+    if location.is_prefix:
+        url = f"{container}?restype=container&comp=list&maxresults=1&{signature}"
+    try:
+        request = urllib.request.Request(url, headers={"Range": "bytes=0-0"})  # noqa: S310 - the connection's own
+        following_none.open(request, timeout=_SECONDS_FOR_A_LOOK).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code in REDIRECTS:
+            raise ConfigurationError(f"{location}: {REDIRECTED}") from None
+    except (OSError, HTTPException, ValueError):
+        return  # obstore asks as well: in several attempts, and its errors are explained
 
 
 def cloud_objects(
@@ -100,11 +130,12 @@ def cloud_objects(
             found = [_stored(location, obstore.head(store, location.key), version_id)]
             _refuse_links(access, location, found)
             return tuple(found)
-        found = [
+        listed = (
             _stored(Location(location.bucket, meta["path"], location.scheme), meta, None)
             for page in obstore.list(store, location.key)
             for meta in page
-        ]
+        )
+        found = list(no_more_than_fit(location, listed))
     if not found:
         raise ArtifactNotFound(
             f"there is no object under {location}; check the URI, or wait until training has ended"
@@ -155,6 +186,9 @@ def cloud_errors_explained(location: Location) -> Iterator[None]:
             f"{location}: an empty part, '.' or '..' in a key cannot be read; rename the object"
         ) from error
     except BaseError as error:
+        redirected = redirect_in(error)
+        if redirected is not None:
+            raise ConfigurationError(f"{location}: {redirected}") from error
         first_line = str(error).partition("\n")[0].strip()
         # Google's credentials are last looked for at a server that only its own machines have.
         remedy = f"; {_NO_GOOGLE}" if "computeMetadata" in first_line else ""

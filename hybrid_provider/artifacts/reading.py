@@ -56,10 +56,11 @@ def stored_objects(
 
 
 def open_store(access: Access, location: Location, policy: TransferPolicy) -> ObjectStore:
-    """The bucket of a location in obstore."""
+    """The bucket of a location in obstore; errors as of :func:`.s3.refuse_redirects`."""
     if isinstance(access, CloudAccess):
         return open_cloud(access, location, policy)
     _require_s3(location)
+    s3.refuse_redirects(access, location, policy)
     return open_bucket(access, location.bucket, policy)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from hybrid_provider.artifacts.bucket import open_bucket
-from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
+from hybrid_provider.artifacts.clock import clock_refused, clock_said_refused
+from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of, no_more_than_fit
+from hybrid_provider.artifacts.redirects import OTHER_REGION, REDIRECTED, REDIRECTS
 from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.exceptions import (
     ArtifactError,
@@ -33,10 +35,8 @@ _PATIENT = TransferPolicy()
 _NO_BUCKET = "NoSuchBucket"
 _NOT_NOW = "SlowDown"
 _NOT_FOUND = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchVersion"})
+_DENIED = frozenset({401, 403})
 _SERVER_ERROR = 500
-_REDIRECTED = (
-    "the endpoint redirects elsewhere; give the one that it leads to, if you trust that, as endpoint_url"
-)
 _ANSWERS: tuple[tuple[frozenset[str], type[HybridError], str], ...] = (
     (
         frozenset({_NO_BUCKET}),
@@ -64,15 +64,15 @@ _ANSWERS: tuple[tuple[frozenset[str], type[HybridError], str], ...] = (
     (
         frozenset({"301", "PermanentRedirect", "AuthorizationHeaderMalformed"}),
         ConfigurationError,
-        "the bucket is in another region; set region_name, or the region of the aws connection",
+        OTHER_REGION,
     ),
     (
         frozenset({"302", "303", "307", "308", "TemporaryRedirect"}),
         ConfigurationError,
-        _REDIRECTED,
+        REDIRECTED,
     ),
     (
-        frozenset({_NOT_NOW, "RequestTimeout", "ExpiredToken", "RequestTimeTooSkewed", "Throttling"}),
+        frozenset({_NOT_NOW, "RequestTimeout", "ExpiredToken", "Throttling"}),
         ArtifactUnavailable,
         "S3 cannot serve it now; the same call may work later",
     ),
@@ -167,15 +167,10 @@ def _listed_fast(
     import obstore
     from obstore.exceptions import BaseError
 
+    refuse_redirects(access, location, policy)
     with s3_errors_explained(access, location):
         store = open_bucket(access, location.bucket, policy)
-    try:
-        listed = [meta for page in obstore.list(store, location.key) for meta in page]
-    except (BaseError, OSError, ValueError):
-        return None
-    if any(meta["size"] == 0 or not meta["e_tag"] for meta in listed):
-        return None
-    found = [
+    listed = (
         StoredObject(
             location=S3Location(location.bucket, meta["path"]),
             size_bytes=meta["size"],
@@ -183,9 +178,49 @@ def _listed_fast(
             version_id=None,
             last_modified=meta["last_modified"],
         )
-        for meta in listed
-    ]
+        for page in obstore.list(store, location.key)
+        for meta in page
+    )
+    try:
+        found = list(no_more_than_fit(location, listed))
+    except (BaseError, OSError, ValueError):
+        return None
+    if any(item.size_bytes == 0 or not item.etag for item in found):
+        return None
     return tuple(sorted(found, key=lambda item: item.location.key.encode()))
+
+
+def refuse_redirects(access: AwsAccess, location: Location, policy: TransferPolicy) -> None:
+    """Ask once what boto3 asks, which goes nowhere else, before obstore may ask.
+
+    obstore follows a redirect to another port of the same host, and takes the session token along.
+
+    Raises:
+        ConfigurationError: The endpoint redirects, or refuses this identity.
+        ArtifactUnavailable: It refuses this machine's clock.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = access.client("s3")
+
+    def look() -> None:
+        if location.is_prefix:
+            client.list_objects_v2(Bucket=location.bucket, Prefix=location.key, MaxKeys=1)
+        else:
+            answer = client.get_object(Bucket=location.bucket, Key=location.key, Range="bytes=0-0")
+            with closing(answer["Body"]) as body:
+                body.read(1)  # no more than this, whatever a server makes of the range
+
+    try:
+        in_time(location, policy, look)
+    except ClientError as error:
+        status = _status(error)
+        if status in REDIRECTS or status in _DENIED:
+            raise _explained(access, location, error) from error
+    except RecursionError as error:
+        raise ConfigurationError(f"{location}: {REDIRECTED}") from error
+    except BotoCoreError:
+        return  # obstore asks as well: in several attempts, and its errors are explained
 
 
 def in_time(location: Location, policy: TransferPolicy, look: Callable[[], T]) -> T:
@@ -211,7 +246,7 @@ def in_time(location: Location, policy: TransferPolicy, look: Callable[[], T]) -
 
 def _listed(access: AwsAccess, location: Location) -> tuple[StoredObject, ...]:
     pages = access.client("s3").get_paginator("list_objects_v2")
-    return tuple(
+    listed = (
         StoredObject(
             location=S3Location(location.bucket, item["Key"]),
             size_bytes=item["Size"],
@@ -222,8 +257,9 @@ def _listed(access: AwsAccess, location: Location) -> tuple[StoredObject, ...]:
         for page in pages.paginate(Bucket=location.bucket, Prefix=location.key)
         for item in page.get("Contents", ())
         # Consoles mark a folder by an empty object whose key ends in "/": it is no file.
-        if not item["Key"].endswith("/")
+        if item["Size"] or not item["Key"].endswith("/")
     )
+    return tuple(no_more_than_fit(location, listed))
 
 
 @contextmanager
@@ -248,7 +284,7 @@ def s3_errors_explained(access: AwsAccess, location: Location) -> Iterator[None]
         raise _explained(access, location, error) from error
     # botocore takes a redirect for one to another region, and asks the same endpoint for that region.
     except RecursionError as error:
-        raise ConfigurationError(f"{location}: {_REDIRECTED}") from error
+        raise ConfigurationError(f"{location}: {REDIRECTED}") from error
     except BotoCoreError as error:
         raise ArtifactUnavailable(
             f"{location}: S3 cannot be reached ({error}); the same call may work later"
@@ -257,7 +293,12 @@ def s3_errors_explained(access: AwsAccess, location: Location) -> Iterator[None]
 
 def _explained(access: AwsAccess, location: Location, error: ClientError) -> HybridError:
     code = str(error.response["Error"].get("Code", ""))
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    status = _status(error)
+    if status in _DENIED:
+        date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        clock = clock_refused(date) or clock_said_refused(code)
+        if clock is not None:
+            return ArtifactUnavailable(f"{location}: {clock} (S3 answered {code})")
     kind_of_answer = _NOT_NOW if status >= _SERVER_ERROR else code
     if code in _NOT_FOUND and not _bucket_exists(access, location.bucket):
         kind_of_answer = _NO_BUCKET
@@ -266,6 +307,10 @@ def _explained(access: AwsAccess, location: Location, error: ClientError) -> Hyb
             return kind(f"{location}: {remedy} (S3 answered {code})")
     message = error.response["Error"].get("Message", "")
     return ArtifactError(f"{location}: S3 answered {code} (HTTP {status}): {message}")
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _bucket_exists(access: AwsAccess, bucket: str) -> bool:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
+from hybrid_provider.artifacts.clock import clock_said_refused
 from hybrid_provider.artifacts.reading import open_store
+from hybrid_provider.artifacts.redirects import redirect_in
 from hybrid_provider.exceptions import (
     ArtifactNotFound,
     ArtifactUnavailable,
@@ -308,6 +310,9 @@ def _read_errors_explained(item: StoredObject) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ArtifactNotFound(f"{item.location} was removed; sync what is there now") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
+        clock = clock_said_refused(str(error))
+        if clock is not None:
+            raise ArtifactUnavailable(f"{item.location}: {clock}") from error
         raise ConfigurationError(
             f"{item.location}: access denied; grant the connection's identity to read it (s3:GetObject)"
         ) from error
@@ -316,6 +321,9 @@ def _read_errors_explained(item: StoredObject) -> Iterator[None]:
             f"{item.location}: an empty part, '.' or '..' in a key cannot be read; rename the object"
         ) from error
     except BaseError as error:
+        redirected = redirect_in(error)
+        if redirected is not None:
+            raise ConfigurationError(f"{item.location}: {redirected}") from error
         raise ArtifactUnavailable(
             f"{item.location}: {_first_line(error)}; the same call may work later"
         ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import re
 import shutil
 import subprocess
 import warnings
@@ -38,6 +39,8 @@ from hybrid_provider.rollout.golden import read_cases
 from tests.docs.commands import ASKED
 from tests.docs.pages import PAGES, blocks_of
 from tests.integration.airflow_task import task_context
+from tests.integration.sshhosts import make_key
+from tests.servers import require_program
 
 RUN = [page for page in PAGES if any(block.no_run is None for block in blocks_of(page))]
 QUICK = "{bake_time: 0, min_healthy_time: 0.1, probe_interval: 0.05}"
@@ -101,8 +104,20 @@ class Reader:
         assert celery in ExecutorLoader.executors
         assert import_string(edge)
 
+    def authorized_keys(self, code: str) -> None:
+        """Lines whose options sshd knows; the key in them is nobody's."""
+        key = make_key(self.folder / "nobody")
+        (self.folder / "keys").write_text(re.sub(r"ssh-ed25519 \S+", key, code))
+        subprocess.run(["ssh-keygen", "-l", "-f", self.folder / "keys"], check=True, capture_output=True)
+
+    def sshd_config(self, code: str) -> None:
+        """What sshd takes; test_ssh_hardening.py has it do what it says."""
+        (self.folder / "sshd_config").write_text(f"HostKey {self.folder}/nobody\n{code}")
+        sshd = require_program("sshd", "openssh-server")
+        subprocess.run([sshd, "-t", "-f", self.folder / "sshd_config"], check=True, capture_output=True)
+
     def text(self, code: str) -> None:
-        """Output, or a picture."""
+        """A picture, or a tree."""
 
 
 def asked_of_airflow():

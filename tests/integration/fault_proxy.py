@@ -13,13 +13,18 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+SKEWED = (
+    b"<Error><Code>RequestTimeTooSkewed</Code><Message>The difference is too large.</Message>"
+    b"<ServerTime>2126-11-28T15:00:00Z</ServerTime></Error>"
+)
 EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
 
 
 class FaultProxy(ThreadingHTTPServer):
-    """Each GET takes the next fault; none left, none is made.
+    """Each GET takes the next fault; none left, none is made, and none of a look that asks for a byte or a key.
 
-    ``503`` and ``403`` are answers, and ``expired`` is that of S3 to a token past its time. ``cut`` ends the connection half way, ``short`` and ``long`` are a byte less
+    ``503`` and ``403`` are answers, and ``expired`` is that of S3 to a token past its time, ``skewed`` to a clock
+    that is a century behind. ``cut`` ends the connection half way, ``short`` and ``long`` are a byte less
     and a byte more than asked for, ``flip`` is another byte in the middle, ``stall`` is silence after half of it
     until the proxy ends, ``crawl`` is a byte at a time.
     """
@@ -53,6 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._forward(None)
 
     def do_GET(self) -> None:
+        if self.headers["Range"] == "bytes=0-0" or "max-keys=1&" in self.path:
+            self._forward(None)
+            return
         self.server.requests += 1
         fault = self.server.faults.popleft() if self.server.faults else None
         if fault in {"503", "403"}:
@@ -60,12 +68,17 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
         elif fault == "expired":
-            self.send_response(400)
-            self.send_header("Content-Length", str(len(EXPIRED)))
-            self.end_headers()
-            self.wfile.write(EXPIRED)
+            self._refuse(400, EXPIRED)
+        elif fault == "skewed":
+            self._refuse(403, SKEWED)
         else:
             self._forward(fault)
+
+    def _refuse(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def _forward(self, fault: str | None) -> None:
         connection = http.client.HTTPConnection(self.server.upstream, timeout=20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,12 +38,16 @@ def server_that(answers: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[i
 
 
 @contextmanager
-def redirecting_server(status: int = 307) -> Iterator[tuple[int, list[dict[str, str]]]]:
+def redirecting_server(
+    status: int = 307, *, host: str = "localhost", after: int = 0
+) -> Iterator[tuple[int, list[dict[str, str]]]]:
     """Says of each object that it is there, and where to get it; its port, and what was asked there of whom.
 
-    The other one has another name: `localhost`.
+    The other one has another name, ``localhost``, or where ``host`` is 127.0.0.1 another port alone. The first
+    GETs, ``after`` of them, are answered.
     """
     asked: list[dict[str, str]] = []
+    gets = itertools.count()
 
     def elsewhere(request: BaseHTTPRequestHandler) -> None:
         asked.append(dict(request.headers))
@@ -57,9 +62,12 @@ def redirecting_server(status: int = 307) -> Iterator[tuple[int, list[dict[str, 
                 request.send_header("ETag", '"e"')
                 request.send_header("Last-Modified", "Tue, 24 Nov 2026 20:00:00 GMT")
                 request.send_header("Content-Length", "100")
+            elif next(gets) < after:
+                request.send_response(206)
+                request.send_header("Content-Length", "0")
             else:
                 request.send_response(status)
-                request.send_header("Location", f"http://localhost:{target}{request.path}")
+                request.send_header("Location", f"http://{host}:{target}{request.path}")
                 request.send_header("Content-Length", "0")
 
         with server_that(redirect) as port:

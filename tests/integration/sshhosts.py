@@ -126,6 +126,11 @@ class Host:
             self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
             wait_for_port(port, self.processes[-1], self.ip)
 
+    def serve(self) -> None:
+        """The service has ended, and is started again."""
+        self.processes[0] = subprocess.Popen(self.service_command, stdin=subprocess.DEVNULL)
+        wait_for_port(self.http_port, self.processes[0], self.ip)
+
     def leftovers(self) -> list[str]:
         """What a rollout that ended well may not leave behind."""
         return leftovers(self.model)
@@ -244,10 +249,19 @@ def mortal_sshd(folder: Path, name: str) -> AbstractContextManager[Host]:
 
 
 @contextmanager
-def sshd_with_user(folder: Path, name: str, password: str) -> Iterator[Host]:
-    """A host whose user ``model`` has a password, a restricted shell, and nothing but a HOME.
+def sshd_with_user(
+    folder: Path,
+    name: str,
+    password: str,
+    options: str = "",
+    *,
+    user_shell: str = "/bin/rbash",
+    mounts: dict[str, Path] | None = None,
+) -> Iterator[Host]:
+    """A host whose user ``model`` has a password, a restricted shell unless told otherwise, and nothing but a HOME.
 
-    The user is in no file of this machine: the host has its own, in a mount namespace.
+    The user is in no file of this machine: the host has its own, in a mount namespace, where ``mounts`` are folders
+    of the host that it has as well.
     """
     # Where another user may enter, unlike pytest's folders.
     with tempfile.TemporaryDirectory(prefix="hybrid-") as outside:
@@ -260,13 +274,15 @@ def sshd_with_user(folder: Path, name: str, password: str) -> Iterator[Host]:
         home.mkdir()
         os.chown(home, MODEL_UID, MODEL_UID)
         for file, line in (
-            ("passwd", f"model:x:{MODEL_UID}:{MODEL_UID}::{home}:/bin/rbash"),
+            ("passwd", f"model:x:{MODEL_UID}:{MODEL_UID}::{home}:{user_shell}"),
             ("shadow", f"model:{hashed}:19000::::::"),
         ):
             (people / file).write_text(f"{Path('/etc', file).read_text()}{line}\n")
-        mounting = 'mount --bind "$0" /etc/passwd && mount --bind "$1" /etc/shadow && shift && exec "$@"'
-        within = ("unshare", "-m", "sh", "-c", mounting, people / "passwd", people / "shadow")
-        options = f"PasswordAuthentication yes\nSetEnv HOME={home}"
+        own = {"/etc/passwd": people / "passwd", "/etc/shadow": people / "shadow", **(mounts or {})}
+        mounting = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done; shift; exec "$@"'
+        pairs = [path for there, here in own.items() for path in (here, there)]
+        within = ("unshare", "-m", "sh", "-c", mounting, "sh", *pairs, "--")
+        options = f"{options}\nPasswordAuthentication yes\nSetEnv HOME={home}"
         with sshd(folder, name, options, within=within) as host:
             yield replace(host, base=home / "models")
 

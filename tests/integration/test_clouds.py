@@ -273,16 +273,32 @@ def test_without_googles_credentials_it_is_said_where_they_are_looked_for():
         raise GenericError("Error performing GET http://169.254.169.254/computeMetadata/v1/instance/token")
 
 
-def test_no_shared_access_signature_goes_to_where_azure_redirects():
-    """It is in the URL, which would be told there as the referrer."""
-    with redirecting_server() as (port, asked_elsewhere):
+@pytest.mark.parametrize("key", ["model.bin", "model/"])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_no_shared_access_signature_goes_to_where_azure_redirects(tmp_path, host, key):
+    """It is in the URL, which would be told there as the referrer, on another host or port."""
+    with redirecting_server(host=host) as (port, asked_elsewhere):
         config = {
             "account_name": "digits",
             "sas_key": "sv=1&sig=secret",
             "endpoint": f"http://127.0.0.1:{port}",
         }
         access = CloudAccess(cloud="az", config=config, plain_http=True)
-        store = open_cloud(access, Location("models", "x", "az"), SMALL_PARTS)
-        with pytest.raises(GenericError):
+        with pytest.raises(ConfigurationError, match=f"az://models/{key}: the endpoint redirects elsewhere"):
+            sync(access, f"az://models/{key}", "digits", ReleaseStore(tmp_path))
+    assert asked_elsewhere == []
+
+
+def test_nor_where_azure_redirects_another_host_later():
+    with redirecting_server(after=1) as (port, asked_elsewhere):
+        config = {
+            "account_name": "digits",
+            "sas_key": "sv=1&sig=secret",
+            "endpoint": f"http://127.0.0.1:{port}",
+        }
+        access = CloudAccess(cloud="az", config=config, plain_http=True)
+        location = Location("models", "model.bin", "az")
+        store = open_cloud(access, location, SMALL_PARTS)
+        with pytest.raises(ConfigurationError, match="redirects elsewhere"), cloud_errors_explained(location):
             obstore.get(store, "model.bin")
     assert asked_elsewhere == []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+
 import pytest
 
 from tests.fleets import ended, host, release_of, rollout, trained, write_events, write_state
@@ -156,6 +159,18 @@ def test_the_routes_that_are_tested_are_all_that_there_are():
     assert paths == {
         "/models", "/models/{name}", "/models/{name}/history", "/models/{name}/charts", "/static/{version}/{name}",
     }  # fmt: skip
+
+
+def test_no_table_of_airflow_s_database_is_ours(database):
+    from airflow.models.base import Base
+
+    from hybrid_provider import fleet
+
+    for module in pkgutil.iter_modules(fleet.__path__, "hybrid_provider.fleet."):
+        importlib.import_module(module.name)
+    mapped = [mapper.class_.__module__ for mapper in Base.registry.mappers]
+    assert len(mapped) > 50
+    assert not [module for module in mapped if module.startswith("hybrid_provider")]
 
 
 def test_the_list_shows_models_only_each_at_one_look(admin, digits):

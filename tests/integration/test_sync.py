@@ -193,7 +193,7 @@ def test_wrong_credentials_are_explained_and_leave_nothing(bucket: Bucket, store
     bucket.put("secret/model.onnx", WEIGHTS)
     artifact = describe(bucket.access, bucket.uri("secret/model.onnx"))
     stranger = bucket.as_stranger()
-    with pytest.raises(ConfigurationError, match="access denied"):
+    with pytest.raises(ConfigurationError, match="the credentials are refused"):
         sync(stranger, artifact, "digits", store)
     assert left_over(store) == []
 

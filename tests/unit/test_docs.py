@@ -32,6 +32,26 @@ def test_no_fence_of_a_page_is_overlooked(page):
     assert 2 * len(BLOCK.findall(text)) == len(re.findall(r"^\s*```", text, flags=re.MULTILINE))
 
 
+def test_what_is_no_code_is_a_picture_or_a_tree():
+    """Code called `text` would be run by nothing, and be none of the five."""
+    drawn = re.compile("[│─►→…]")
+
+    assert {
+        (str(page), block.line)
+        for page, block in BLOCKS
+        if block.language == "text" and not drawn.search(block.code)
+    } == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_no_code_stands_where_the_tests_do_not_look(page):
+    """Tildes, HTML, and what is indented behind an empty line and belongs to no list, are blocks as well."""
+    text = BLOCK.sub("", (ROOT / page).read_text())
+
+    assert re.findall(r"^\s*~~~|<pre|<code", text, flags=re.MULTILINE) == []
+    assert re.findall(r"\n\n(?: {4,}|\t)\S.*", text) == []
+
+
 def test_every_operator_is_in_the_reference_and_every_example_dag_on_its_page():
     reference = (ROOT / "docs/reference/operators.md").read_text()
     examples = (ROOT / "docs/examples.md").read_text()
