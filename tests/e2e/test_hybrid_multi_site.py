@@ -148,10 +148,19 @@ def test_where_the_policy_is_to_stop_no_site_begins_after_one_that_failed(sites,
     assert states(tasks) | {"lyon.deploy": "failed", "porto.deploy": "skipped"} == states(tasks)
 
 
-def test_a_pilot_that_fails_leaves_every_other_site_alone(sites, api, broken):
+def test_a_pilot_that_is_not_ready_costs_no_training(sites, api, broken):
     broken("edge_01")
 
-    state, tasks = run(sites, api, hyperparameters={"epochs": 8})
+    state, tasks = run(sites, api, hyperparameters={"epochs": 9})
+
+    assert state == "failed"
+    assert (tasks["preflight"]["state"], tasks["preflight"]["hostname"]) == ("failed", PILOT)
+    assert {task["state"] for name, task in tasks.items() if name != "preflight"} == {"upstream_failed"}
+
+
+def test_a_pilot_that_fails_leaves_every_other_site_alone(sites, api):
+    # Of a version that no server of a host can load.
+    state, tasks = run(sites, api, hyperparameters={"epochs": 8, "ir_version": 99})
 
     assert state == "failed"
     assert tasks[f"{PILOT}.deploy"]["state"] == "failed"
