@@ -1,8 +1,8 @@
 """Where an Ansible play that moves hosts to a release leaves them: where hosts fail, and where it is killed.
 
-``ansible-playbook`` runs a play as people write it, in batches, with a rescue that takes a host back. Its hosts
-are folders of this machine. docs/comparison.md says what comes out; what a rollout here does in the same
-stories is held by tests/integration/test_rollout.py and test_rollout_killed_worker.py.
+``ansible-playbook`` runs a play as people write it, in batches, with a rescue that takes a host back.
+Its hosts are folders of this machine. docs/comparison.md says what comes out; what a rollout here does in the
+same stories is held by tests/integration/test_rollout.py and test_rollout_killed_worker.py.
 """
 
 from __future__ import annotations
