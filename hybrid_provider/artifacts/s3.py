@@ -257,7 +257,7 @@ def _listed(access: AwsAccess, location: Location) -> tuple[StoredObject, ...]:
         for page in pages.paginate(Bucket=location.bucket, Prefix=location.key)
         for item in page.get("Contents", ())
         # Consoles mark a folder by an empty object whose key ends in "/": it is no file.
-        if not item["Key"].endswith("/")
+        if item["Size"] or not item["Key"].endswith("/")
     )
     return tuple(no_more_than_fit(location, listed))
 

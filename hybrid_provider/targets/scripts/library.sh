@@ -79,8 +79,8 @@ lease() {
     [ ! -f .lease ] || read -r holder held expires held_by <.lease
 }
 
-take_lease() {
-    printf '%s %s %s %s\n' "$1" "$2" "$3" "$nonce" >.lease.new && mv -f .lease.new .lease
+take_lease() {  # take_lease HOLDER EPOCH EXPIRES NONCE
+    printf '%s %s %s %s\n' "$@" >.lease.new && mv -f .lease.new .lease
 }
 
 # A worker that lost its lease, because it was thought dead, must not act on what it once knew. Its nonce tells its lease
