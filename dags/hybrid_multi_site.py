@@ -1,13 +1,14 @@
 """Train once, put the model live on one site, and after a bake on all the others side by side.
 
-    train ─┬─► munich (pilot):  sync ─► deploy ─► bake ─┐
-    cloud  ├─► lyon:            sync ──────────────────►go ─► deploy
-           └─► porto:           sync ──────────────────►go ─► deploy
+    preflight ─► train ─┬─► munich (pilot):  sync ─► deploy ─► bake ─┐
+    pilot ready? cloud  ├─► lyon:            sync ──────────────────►go ─► deploy
+                        └─► porto:           sync ──────────────────►go ─► deploy
 
 Each site's tasks run on the site's own worker, next to its store and its hosts; the worker asks for them over
 HTTP, so nothing needs a way in to the site (docs/where-tasks-run.md). Every site brings the model in at once,
-which changes nothing there. If the pilot fails, no other site is touched. Among the others, a failing site
-stops none, or all that have not begun: the Param ``on_site_failure`` says which.
+which changes nothing there. If the pilot fails, no other site is touched; so the pilot is
+asked before the training is paid for whether it is ready. Among the others, a failing site stops none, or all
+that have not begun: the Param ``on_site_failure`` says which.
 
 The sites are a constant, because a task's queue is: a mapped task cannot have one of its own.
 """
@@ -22,6 +23,7 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param, TaskGroup, get_current
 from airflow.sdk.exceptions import AirflowSkipException
 
 from hybrid_provider.operators.deploy import OnPremDeployOperator
+from hybrid_provider.operators.preflight import FleetPreflightOperator
 from hybrid_provider.operators.sync import ModelArtifactSyncOperator
 from hybrid_provider.operators.train import SageMakerTrainOperator
 from hybrid_provider.sites import on_site
@@ -77,6 +79,13 @@ with DAG(
         ),
     },
 ) as dag:
+    preflight = FleetPreflightOperator(
+        task_id="preflight",
+        model_name=MODEL,
+        targets=SITES[PILOT],
+        policy="{{ params.policy }}",
+        **on_site(PILOT),
+    )
     train = SageMakerTrainOperator(
         task_id="train",
         model_name=MODEL,
@@ -91,6 +100,7 @@ with DAG(
         max_runtime=timedelta(hours=1),
         check_interval=10,
     )
+    preflight >> train
     # It waits for a time and needs nothing of the site: the triggerer keeps it, no worker does.
     bake = WaitSensor(task_id="bake", time_to_wait="{{ params.bake_minutes }}", deferrable=True)
 

@@ -1,7 +1,7 @@
 """Retrain the digits model each week in the cloud and put it live on the site's own hosts.
 
-    train ──► arrived ──► sync ──► deploy
-    SageMaker  S3         store    hosts, in waves
+    preflight ──► train ──► arrived ──► sync ──► deploy
+    hosts ready?  SageMaker  S3         store    hosts, in waves
 
 What differs between two runs is a Param, a field of the form behind the Trigger button of the UI. Everything
 else is read from Airflow's connections: ``aws_default`` (credentials, region, and in its ``service_config``
@@ -17,6 +17,7 @@ from pathlib import Path
 from airflow.sdk import DAG, CronTriggerTimetable, Param
 
 from hybrid_provider.operators.deploy import OnPremDeployOperator
+from hybrid_provider.operators.preflight import FleetPreflightOperator
 from hybrid_provider.operators.sync import ModelArtifactSyncOperator
 from hybrid_provider.operators.train import SageMakerTrainOperator
 from hybrid_provider.sensors.artifact import ModelArtifactSensor
@@ -100,11 +101,12 @@ with DAG(
     sync = ModelArtifactSyncOperator(
         task_id="sync", model_name=MODEL, artifact=arrived.output, **on_site(SITE)
     )
-    deploy = OnPremDeployOperator(
-        task_id="deploy",
-        model_name=MODEL,
-        release=sync.output,
-        targets="{{ params.hosts }}",
-        policy="{{ params.policy }}",
+    fleet = {
+        "model_name": MODEL,
+        "targets": "{{ params.hosts }}",
+        "policy": "{{ params.policy }}",
         **on_site(SITE),
-    )
+    }
+    deploy = OnPremDeployOperator(task_id="deploy", release=sync.output, **fleet)
+    # A policy or a host that is wrong is found before the training is paid for.
+    FleetPreflightOperator(task_id="preflight", **fleet) >> train

@@ -1,13 +1,13 @@
 """Retrain, prove the model on one host, and let a person decide whether the others follow.
 
-    train ──► gate ──► sync ──► canary ──► approval ─┬─ Approve ─────────► fleet
-    SageMaker  better?  store    one host   a person  └─ Reject, timeout ─► take_back
+    preflight ─► train ─► gate ─► sync ─► canary ─► approval ─┬─ Approve ─► fleet
+    ready?       cloud    better? store   one host  a person  └─ else ────► take_back
 
-The gate refuses a candidate that is worse than what is live: what follows is skipped, and the candidate is
-kept. Who answers sees the metrics of both and how the canary does, under *Required actions* of the run.
-Nobody who waits for the model hears of it before the whole fleet has it. If the run is not through within a
-day, the webhook of the connection ``hybrid_alerts`` is told; the other connections are those of
-``hybrid_retrain``.
+A policy or a host that is wrong is found before the training is paid for. The gate refuses a candidate that
+is worse than what is live: what follows is skipped, and the candidate is kept. Who answers sees the metrics
+of both and how the canary does, under *Required actions* of the run. Nobody who waits for the model hears
+of it before the whole fleet has it. If the run is not through within a day, the webhook of the connection
+``hybrid_alerts`` is told; the other connections are those of ``hybrid_retrain``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hybrid_provider.notifications.hybrid import HybridNotifier
 from hybrid_provider.operators.approval import ApprovalBranchOperator
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.gate import ModelGateOperator
+from hybrid_provider.operators.preflight import FleetPreflightOperator
 from hybrid_provider.operators.rollback import OnPremRollbackOperator
 from hybrid_provider.operators.sync import ModelArtifactSyncOperator
 from hybrid_provider.operators.train import SageMakerTrainOperator
@@ -109,6 +110,7 @@ with DAG(
         "policy": "{{ params.policy }}",
         **on_site(SITE),
     }
+    preflight = FleetPreflightOperator(task_id="preflight", **fleet_of_hosts)
     canary = OnPremDeployOperator(
         task_id="canary", release=sync.output, stop_after="canary", **fleet_of_hosts
     )
@@ -146,5 +148,6 @@ Release **{{ canary.release_id }}** passed the gate: {{ verdict.reason }}.
     )
     take_back = OnPremRollbackOperator(task_id="take_back", only_from=sync.output, **fleet_of_hosts)
 
+    preflight >> train
     gate >> sync
     canary >> approval >> [fleet, take_back]

@@ -56,7 +56,7 @@ def main() -> int:
 def introduce(place: Playground, airflow: AirflowServices) -> None:
     """Where things are, and what to do first."""
     console.print(f"\n[bold]Airflow is at {airflow.url}[/] (no login: it listens on this machine only)")
-    console.print("  Open the DAG hybrid_retrain, press Trigger, and watch its four tasks.")
+    console.print("  Open the DAG hybrid_retrain, press Trigger, and watch its five tasks.")
     console.print("  Browse, Model fleet shows the hosts while they move to the release.\n")
     for host in place.emulator.hosts:
         ssh = f"ssh -i {host.key_file} -p {host.port} {host.user}@{host.address}"

@@ -28,9 +28,11 @@ def make_release(folder: Path, files: dict[str, bytes], minute: int = 0, model: 
     return Release(model=model, release_id=release_id, manifest=manifest, path=root, artifact=None)
 
 
-def stored_release(folder: Path, store_root: Path, files: dict[str, bytes], minute: int = 0) -> Release:
+def stored_release(
+    folder: Path, store_root: Path, files: dict[str, bytes], minute: int = 0, model: str = "digits"
+) -> Release:
     """The same in a store; ``folder`` is for its making."""
-    made = make_release(folder, files, minute)
+    made = make_release(folder, files, minute, model)
     store = ReleaseStore(store_root)
     with store.locked(made.model):
         return store.add(

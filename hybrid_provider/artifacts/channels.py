@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hybrid_provider.artifacts.folder import make_folder, read_small_file, write_small_file
-from hybrid_provider.exceptions import ConfigurationError
+from hybrid_provider.artifacts.release import is_release_id
+from hybrid_provider.exceptions import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,10 +28,22 @@ class Channel:
 
 
 def read_channel(folder: Path, name: str) -> Channel:
-    """A channel of the model whose folder this is."""
-    lines = (read_small_file(folder / "channels" / name) or "").split("\n")
-    current, previous = [*lines, ""][:2]
-    return Channel(current or None, previous or None)
+    """A channel of the model whose folder this is.
+
+    Raises:
+        StoreError: Its file is not what was written there. To take it for an empty channel would let its
+            release be pruned.
+    """
+    path = folder / "channels" / name
+    text = read_small_file(path)
+    if text is None:
+        return Channel(None, None)
+    current, _, previous = text.partition("\n")
+    if not is_release_id(current) or (previous and not is_release_id(previous)):
+        raise StoreError(
+            f"{path} names no release; write the id of the release that is its {name} there, or remove it"
+        )
+    return Channel(current, previous or None)
 
 
 def write_channel(folder: Path, name: str, release_id: str) -> None:

@@ -11,7 +11,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from hybrid_provider.artifacts.objects import Location, StoredObject
+from hybrid_provider.artifacts.objects import Location, StoredObject, no_more_than_fit
 from hybrid_provider.artifacts.redirects import (
     REDIRECTED,
     REDIRECTS,
@@ -130,11 +130,12 @@ def cloud_objects(
             found = [_stored(location, obstore.head(store, location.key), version_id)]
             _refuse_links(access, location, found)
             return tuple(found)
-        found = [
+        listed = (
             _stored(Location(location.bucket, meta["path"], location.scheme), meta, None)
             for page in obstore.list(store, location.key)
             for meta in page
-        ]
+        )
+        found = list(no_more_than_fit(location, listed))
     if not found:
         raise ArtifactNotFound(
             f"there is no object under {location}; check the URI, or wait until training has ended"

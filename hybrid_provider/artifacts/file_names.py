@@ -23,6 +23,8 @@ from hybrid_provider.exceptions import ArtifactRefused
 
 MAX_PATH_BYTES = 1024
 MAX_COMPONENT_BYTES = 255
+MAX_NAMES_BYTES = 32 << 20
+"""Of all files of a release and their folders, which are held in memory: 335 for each of 100,000."""
 PUNCTUATION = "!#$%&'()+,-.=@[]^_{}~"
 _NOT_FIRST = "-~ "
 _NOT_LAST = ". "
@@ -106,14 +108,16 @@ class TakenNames:
         self._files: set[str] = set()
         self._folders: set[str] = set()
         self._spelled: dict[str, str] = {}
+        self._bytes = 0
 
     def take(self, path: str) -> None:
         """Take the name of one more file, which :func:`checked_path` has let pass.
 
         Raises:
             ArtifactRefused: It is taken, or it or one of its folders differs from another by case alone, or
-                is a file here and a folder there.
+                is a file here and a folder there; or all together are longer than :data:`MAX_NAMES_BYTES`.
         """
+        self._count(path)
         self._take_folder(path, path.rpartition("/")[0])
         folded = _folded(path)
         if folded in self._spelled:
@@ -126,6 +130,7 @@ class TakenNames:
     def _take_folder(self, path: str, folder: str) -> None:
         if not folder or folder in self._folders:
             return
+        self._count(folder)
         self._take_folder(path, folder.rpartition("/")[0])
         spelled = self._spelled.setdefault(_folded(folder), folder)
         if spelled in self._files:
@@ -136,6 +141,14 @@ class TakenNames:
                 "only by case; rename one in the training script"
             )
         self._folders.add(folder)
+
+    def _count(self, path: str) -> None:
+        self._bytes += len(path.encode())
+        if self._bytes > MAX_NAMES_BYTES:
+            raise ArtifactRefused(
+                f"name {shown(path)}: with it, the names of the release's files and folders have more than "
+                f"{MAX_NAMES_BYTES} bytes; shorten them, or pack small files together in the training script"
+            )
 
 
 def _folded(path: str) -> str:

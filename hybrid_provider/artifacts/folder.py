@@ -177,6 +177,15 @@ def sync_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_folder(path: Path) -> None:
+    """Fsync a folder of the store; it, or the store's root, may be a link to where the disk is."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_file_system(path: Path) -> bool:
     """Bring all that was written to the file system of ``path`` to the disk; False where that proves nothing.
 
@@ -207,7 +216,7 @@ def make_folder(path: Path) -> None:
     make_folder(path.parent)
     path.mkdir(FOLDER_MODE, exist_ok=True)
     path.chmod(FOLDER_MODE)
-    sync_to_disk(path.parent)
+    sync_folder(path.parent)
 
 
 def write_small_file(path: Path, text: str) -> None:
@@ -219,7 +228,7 @@ def write_small_file(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    sync_to_disk(path.parent)
+    sync_folder(path.parent)
 
 
 def read_small_file(path: Path) -> str | None:

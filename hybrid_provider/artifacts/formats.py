@@ -7,12 +7,15 @@ import bz2
 import codecs
 import gzip
 import lzma
+import os
 import struct
 import tarfile
 import zipfile
 import zlib
 from enum import StrEnum
 from functools import partial
+from io import BufferedReader, FileIO
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Self, cast
 
 from hybrid_provider.artifacts.pickles import LookedLongEnough, is_pickle
@@ -27,6 +30,8 @@ _SKIP_BYTES = 1 << 20
 # A pickle in a compressed file is followed so far; one on the disk is followed to its end by seeking.
 _MAX_INFLATED_BYTES = 256 << 20
 _MAX_MEMBERS = 10_000
+# Of an archive's own records at once: a directory of all members, a header of one.
+_MAX_RECORD_BYTES = 8 << 20
 _MAX_NUMPY_HEADER_BYTES = 1 << 20
 _MAX_SAFETENSORS_HEADER_BYTES = 100_000_000
 _LAYERS = 3
@@ -100,7 +105,7 @@ def format_of(path: Path, name: str | None = None) -> Format:
     if zipfile.is_zipfile(path):
         # A zip archive is found from its end: anything may stand before it.
         return _zip(path)
-    found = _look(lambda: path.open("rb"), _LAYERS)
+    found = _look(lambda: _ArchiveFile(FileIO(path)), _LAYERS)
     if found not in RUNS_CODE and name.endswith(_PICKLED_NAMES):
         return Format.PICKLE
     return _by_name(name, found) if found in {Format.OTHER, Format.TEXT} else found
@@ -186,6 +191,18 @@ class _Zlib:
         self._stream.close()
 
 
+class _ArchiveFile(BufferedReader):
+    """An archive on the disk, whose own records say how long they are: the libraries read them whole."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """No more at once than the records of an archive that is looked into may have."""
+        if size is None or size < 0:
+            size = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        if size > _MAX_RECORD_BYTES:
+            raise ValueError(f"a record of {size} bytes")
+        return super().read(size)
+
+
 class _Bytes:
     """A stream for the walk over a pickle; skips by seeking where it can, and not without end where not."""
 
@@ -214,7 +231,7 @@ class _Bytes:
 
 def _zip(path: Path) -> Format:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _ArchiveFile(FileIO(path)) as stream, zipfile.ZipFile(stream) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             found = _worst(partial(archive.open, member) for member in members)
             names = {member.filename for member in members}
@@ -230,11 +247,11 @@ def _zip(path: Path) -> Format:
 def _tar(opener: Callable[[], IO[bytes]]) -> Format:
     try:
         with opener() as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-            members = [member for member in archive if member.isreg()]
-            found = _worst(partial(_member, archive, member) for member in members)
+            members = list(islice(archive, _MAX_MEMBERS + 1))
+            found = _worst(partial(_member, archive, member) for member in members if member.isreg())
     except _DAMAGED:
         return Format.OPAQUE
-    return found or Format.TAR
+    return Format.OPAQUE if len(members) > _MAX_MEMBERS else found or Format.TAR
 
 
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:

@@ -8,13 +8,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.artifact import Artifact
-from hybrid_provider.exceptions import ArtifactChanged, ArtifactNotFound, ConfigurationError
+from hybrid_provider.exceptions import (
+    ArtifactChanged,
+    ArtifactNotFound,
+    ArtifactRefused,
+    ConfigurationError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+MAX_LISTED = 1_000_000
+"""Objects under one prefix: they are held in memory, with about 500 bytes for each and its key."""
+MAX_KEYS_BYTES = 256 << 20
+"""Of all of them."""
 SCHEMES = ("s3", "gs", "az", "abfs", "file")
 
 
@@ -77,6 +86,24 @@ class StoredObject:
             f"{self.location} was replaced while it was being read (it is no longer ETag {self.etag}, "
             f"{self.size_bytes} bytes); run again to take the new one"
         )
+
+
+def no_more_than_fit(location: Location, objects: Iterable[StoredObject]) -> Iterator[StoredObject]:
+    """The same objects of a listing of ``location``.
+
+    Raises:
+        ArtifactRefused: There are more than :data:`MAX_LISTED`, or their keys are longer than
+            :data:`MAX_KEYS_BYTES`; no more of the listing is asked for.
+    """
+    keys_bytes = 0
+    for count, item in enumerate(objects, start=1):
+        keys_bytes += len(item.location.key.encode())
+        if count > MAX_LISTED or keys_bytes > MAX_KEYS_BYTES:
+            raise ArtifactRefused(
+                f"{location} holds more than {MAX_LISTED} objects, or more than {MAX_KEYS_BYTES} bytes "
+                "of keys; give a prefix with fewer below it"
+            )
+        yield item
 
 
 def artifact_of(location: Location, objects: Sequence[StoredObject]) -> Artifact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypedDict
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 
     from hybrid_provider.artifacts.artifact import Artifact, ArtifactDict
     from hybrid_provider.artifacts.manifest import Manifest
+
+
+_RELEASE_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
 
 
 class ReleaseDict(TypedDict):
@@ -68,6 +72,11 @@ class Release:
 def release_id_of(created: datetime, digest: str) -> str:
     """The id of a release: when it was created (in UTC, to the second) and what it is."""
     return f"{created.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest[:12]}"
+
+
+def is_release_id(name: str) -> bool:
+    """Whether a name has the form of a release's id."""
+    return _RELEASE_ID.fullmatch(name) is not None
 
 
 def created_of(release_id: str) -> datetime:

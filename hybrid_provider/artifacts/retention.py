@@ -18,7 +18,7 @@ from hybrid_provider.artifacts.channels import CHAMPION, CHANNELS
 from hybrid_provider.artifacts.folder import (
     make_folder,
     store_errors_explained,
-    sync_to_disk,
+    sync_folder,
     write_small_file,
 )
 from hybrid_provider.exceptions import ConfigurationError, ReleaseNotFound
@@ -88,7 +88,7 @@ def unpin(store: ReleaseStore, model: str, name: str) -> Release:
         with store_errors_explained(path):
             path.unlink(missing_ok=True)
             if path.parent.is_dir():
-                sync_to_disk(path.parent)
+                sync_folder(path.parent)
     return release
 
 
@@ -206,7 +206,7 @@ def _remove(folder: Path, release_id: str, *, only_look: bool) -> int | None:
             make_folder(gone.parent)
             shutil.rmtree(gone, ignore_errors=True)
             release.rename(gone)
-            sync_to_disk(release.parent)
+            sync_folder(release.parent)
             shutil.rmtree(gone)
             with suppress(OSError):  # what a killed sync left there is for its retry
                 gone.parent.rmdir()
@@ -248,4 +248,4 @@ def _delete_besides(folder: Path, known: set[str]) -> None:
         for path in folder.iterdir():
             if path.name not in known:
                 path.unlink()
-        sync_to_disk(folder)
+        sync_folder(folder)

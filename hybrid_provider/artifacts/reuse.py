@@ -102,7 +102,7 @@ class KnownFiles:
 
     def __init__(self, store: ReleaseStore, model: str, leftover: Path) -> None:
         self._files: dict[_Identity, KnownFile] = {}
-        for release in store.releases(model):
+        for release in store.intact_releases(model):
             self._files.update(_of_release(release, store.provenance(release)))
         self._files.update(_of_leftover(leftover))
 
@@ -119,9 +119,10 @@ def _of_release(release: Release, provenance: Mapping[str, object]) -> Iterator[
     objects = provenance.get(OBJECTS)
     if isinstance(objects, list):
         by_path = {file.path: file.sha256 for file in release.manifest.files}
-        for uri, etag, size_bytes, path in objects:
-            if path in by_path:
-                yield (uri, etag, size_bytes), KnownFile(release.path / path, by_path[path])
+        for entry in objects:
+            match entry:
+                case [str(uri), str(etag), int(size_bytes), str(path)] if path in by_path:
+                    yield (uri, etag, size_bytes), KnownFile(release.path / path, by_path[path])
 
 
 def _of_leftover(leftover: Path) -> Iterator[tuple[_Identity, KnownFile]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hybrid_provider.artifacts.bucket import open_bucket
 from hybrid_provider.artifacts.clock import clock_refused, clock_said_refused
-from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of
+from hybrid_provider.artifacts.objects import Location, StoredObject, artifact_of, no_more_than_fit
 from hybrid_provider.artifacts.redirects import OTHER_REGION, REDIRECTED, REDIRECTS
 from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.exceptions import (
@@ -170,13 +170,7 @@ def _listed_fast(
     refuse_redirects(access, location, policy)
     with s3_errors_explained(access, location):
         store = open_bucket(access, location.bucket, policy)
-    try:
-        listed = [meta for page in obstore.list(store, location.key) for meta in page]
-    except (BaseError, OSError, ValueError):
-        return None
-    if any(meta["size"] == 0 or not meta["e_tag"] for meta in listed):
-        return None
-    found = [
+    listed = (
         StoredObject(
             location=S3Location(location.bucket, meta["path"]),
             size_bytes=meta["size"],
@@ -184,8 +178,15 @@ def _listed_fast(
             version_id=None,
             last_modified=meta["last_modified"],
         )
-        for meta in listed
-    ]
+        for page in obstore.list(store, location.key)
+        for meta in page
+    )
+    try:
+        found = list(no_more_than_fit(location, listed))
+    except (BaseError, OSError, ValueError):
+        return None
+    if any(item.size_bytes == 0 or not item.etag for item in found):
+        return None
     return tuple(sorted(found, key=lambda item: item.location.key.encode()))
 
 
@@ -245,7 +246,7 @@ def in_time(location: Location, policy: TransferPolicy, look: Callable[[], T]) -
 
 def _listed(access: AwsAccess, location: Location) -> tuple[StoredObject, ...]:
     pages = access.client("s3").get_paginator("list_objects_v2")
-    return tuple(
+    listed = (
         StoredObject(
             location=S3Location(location.bucket, item["Key"]),
             size_bytes=item["Size"],
@@ -256,8 +257,9 @@ def _listed(access: AwsAccess, location: Location) -> tuple[StoredObject, ...]:
         for page in pages.paginate(Bucket=location.bucket, Prefix=location.key)
         for item in page.get("Contents", ())
         # Consoles mark a folder by an empty object whose key ends in "/": it is no file.
-        if not item["Key"].endswith("/")
+        if item["Size"] or not item["Key"].endswith("/")
     )
+    return tuple(no_more_than_fit(location, listed))
 
 
 @contextmanager

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MIN_SHARED_BYTES = 4096
 # The file system's own limits on hard links, or none at all: the files then stay copies.
 _NO_LINK = frozenset({errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS})
+# Nor are they shared with a release that another user brought, or whose file somebody took away.
+_LEFT_ALONE = frozenset({errno.EACCES, errno.ENOENT, errno.ENOTDIR})
 _log = logging.getLogger(__name__)
 
 
@@ -41,13 +43,22 @@ def share_files(new: Release, others: Iterable[Release], temporary: Path) -> int
         for file in other.manifest.files:
             if file.sha256 in by_digest:
                 try:
-                    saved_bytes += _link(new.path / by_digest[file.sha256], other.path / file.path, temporary)
+                    if _is_in(other, file.path):
+                        source = new.path / by_digest[file.sha256]
+                        saved_bytes += _link(source, other.path / file.path, temporary)
                 except OSError as error:
+                    if error.errno in _LEFT_ALONE:
+                        continue
                     if error.errno not in _NO_LINK:
                         raise
                     _log.info("Releases of model %s share no more files: %s", new.model, error)
                     return saved_bytes
     return saved_bytes
+
+
+def _is_in(release: Release, path: str) -> bool:
+    """Whether a file lies in its release, and not behind a link that somebody put there."""
+    return (release.path / path).resolve() == release.path.resolve() / path
 
 
 def _link(source: Path, name: Path, temporary: Path) -> int:

@@ -26,7 +26,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -41,7 +40,7 @@ from hybrid_provider.artifacts.folder import (
     FOLDER_MODE,
     make_folder,
     store_errors_explained,
-    sync_to_disk,
+    sync_folder,
 )
 from hybrid_provider.artifacts.records import (
     read_provenance,
@@ -52,7 +51,7 @@ from hybrid_provider.artifacts.records import (
     write_signature,
     write_source,
 )
-from hybrid_provider.artifacts.release import Release, ReleaseDict, created_of, release_id_of
+from hybrid_provider.artifacts.release import Release, ReleaseDict, created_of, is_release_id, release_id_of
 from hybrid_provider.artifacts.sharing import files_below, share_files
 from hybrid_provider.evidence.chain import EvidenceChain
 from hybrid_provider.exceptions import (
@@ -71,7 +70,6 @@ if TYPE_CHECKING:
 LATEST = "latest"
 # What a release's evidence takes from its provenance: who had it brought, and who vouches for it.
 _EVIDENT = ("run", "imported_from", "signature")
-_RELEASE_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
 _log = logging.getLogger(__name__)
 
 
@@ -108,6 +106,15 @@ class ReleaseStore:
     def releases(self, model: str) -> tuple[Release, ...]:
         """All releases of a model, the oldest first."""
         return tuple(self._read(model, release_id) for release_id in self.release_ids(model))
+
+    def intact_releases(self, model: str, besides: str | None = None) -> Iterator[Release]:
+        """Those whose manifest can be read, the oldest first; the log tells of the others."""
+        for release_id in self.release_ids(model):
+            if release_id != besides:
+                try:
+                    yield self._read(model, release_id)
+                except StoreError as error:
+                    _log.warning("%s", error)
 
     def release_ids(self, model: str) -> tuple[str, ...]:
         """The ids of a model's releases, the oldest first; also of those whose manifest is damaged."""
@@ -286,9 +293,10 @@ class ReleaseStore:
                 write_signature(folder, release_id, signature)
                 make_folder(folder / "releases")
                 staged.rename(folder / "releases" / release_id)
-                sync_to_disk(folder / "releases")
+                sync_folder(folder / "releases")
                 release = self._read(model, release_id)
-                share_files(release, self._intact_besides(release), staged.parent / "link")
+                others = self.intact_releases(model, besides=release_id)
+                share_files(release, others, staged.parent / "link")
             else:
                 write_signature(folder, release.release_id, signature)
             if artifact is not None:
@@ -305,14 +313,6 @@ class ReleaseStore:
         with store_errors_explained(folder):
             return write_signature(folder, release.release_id, signature)
 
-    def _intact_besides(self, release: Release) -> Iterator[Release]:
-        for release_id in self.release_ids(release.model):
-            if release_id != release.release_id:
-                try:
-                    yield self._read(release.model, release_id)
-                except StoreError as error:
-                    _log.warning("%s", error)
-
     def _read(self, model: str, release_id: str) -> Release:
         return read_release(self.folder(model), release_id)
 
@@ -326,7 +326,7 @@ class ReleaseStore:
                 names = [path.name for path in (folder / "releases").iterdir()]
             except FileNotFoundError:
                 return []
-        return sorted(filter(_RELEASE_ID.fullmatch, names))
+        return sorted(filter(is_release_id, names))
 
 
 def _wait_for(descriptor: int, model: str) -> None:

@@ -17,6 +17,7 @@ from hybrid_provider.artifacts.objects import Location
 from hybrid_provider.artifacts.origin import check_origin
 from hybrid_provider.artifacts.policy import ArtifactPolicy
 from hybrid_provider.artifacts.reading import describe, stored_objects
+from hybrid_provider.artifacts.retention import in_use
 from hybrid_provider.artifacts.reuse import (
     OBJECTS,
     KnownFiles,
@@ -27,7 +28,7 @@ from hybrid_provider.artifacts.reuse import (
 from hybrid_provider.artifacts.signature import MAX_SIGNATURE_BYTES
 from hybrid_provider.artifacts.transfer import Download, parts_of
 from hybrid_provider.artifacts.transfer_policy import TransferPolicy
-from hybrid_provider.exceptions import ArtifactNotFound, ArtifactRefused, ConfigurationError
+from hybrid_provider.exceptions import ArtifactNotFound, ArtifactRefused, ConfigurationError, ReleaseNotFound
 from hybrid_provider.names import checked_name
 
 if TYPE_CHECKING:
@@ -104,25 +105,41 @@ def sync(
         check_origin(access, artifact, policy)
     admission = Admission(policy, store, model, lambda: _signature_beside(access, artifact, transfer))
     fetch = Fetch(access, artifact, expected_sha256, progress, limits or Limits(), transfer)
-    known = store.find(model, artifact, archive_sha256=expected_sha256)
-    if known is None:
-        with store.locked(model):
-            # Another process may have brought it while this one waited.
-            known = store.find(model, artifact, archive_sha256=expected_sha256)
-            if known is None:
-                release, reused_bytes = _bring(
-                    fetch, admission, created or artifact.last_modified, provenance or {}
-                )
-    if known is not None:
-        admission.admit_known(known)
-        release, reused_bytes = known, artifact.size_bytes
-    store.point(model, CANDIDATE, release.release_id)
+    # What is brought or found is held until the channel keeps it: another sync may prune meanwhile.
+    with ExitStack() as held:
+        known = _found(store, model, artifact, expected_sha256, held)
+        if known is None:
+            with store.locked(model):
+                # Another process may have brought it while this one waited.
+                known = _found(store, model, artifact, expected_sha256, held)
+                if known is None:
+                    release, reused_bytes = _bring(
+                        fetch, admission, created or artifact.last_modified, provenance or {}
+                    )
+                    held.enter_context(in_use(store, release))
+        if known is not None:
+            admission.admit_known(known)
+            release, reused_bytes = known, artifact.size_bytes
+        store.point(model, CANDIDATE, release.release_id)
     return SyncResult(
         release=release,
         seconds=time.monotonic() - begun,
         reused_bytes=reused_bytes,
         read_bytes=artifact.size_bytes - reused_bytes,
     )
+
+
+def _found(
+    store: ReleaseStore, model: str, artifact: Artifact, archive_sha256: str | None, held: ExitStack
+) -> Release | None:
+    """The artifact's release, kept from being pruned while ``held`` is open."""
+    known = store.find(model, artifact, archive_sha256=archive_sha256)
+    if known is not None:
+        try:
+            held.enter_context(in_use(store, known))
+        except ReleaseNotFound:
+            return None
+    return known
 
 
 def _bring(

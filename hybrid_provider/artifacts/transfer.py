@@ -26,14 +26,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from obstore import Bytes, GetOptions, GetResult
+    from obstore import GetOptions
 
     from hybrid_provider.artifacts.objects import Location, StoredObject
     from hybrid_provider.artifacts.reading import Access
     from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 
-# Of one request's body, as it comes: small enough that a slow one is seen, large enough to cost nothing.
-_CHUNK_BYTES = 1 << 20
+# Of one request where bytes come slowly: small enough that they are seen to come.
+_PIECE_BYTES = 1 << 20
+# A part that takes longer is slow; as long as between two lines of progress.
+_FAST_SECONDS = 5.0
 _SECONDS_BETWEEN_LOOKS = 1.0
 _LANDING_AT_ONCE = 2
 # Small parts go from thread to thread together: each time costs as much as one of them.
@@ -128,6 +130,7 @@ class Download:
         self._arrived_bytes = 0
         self._reported_bytes = 0
         self._stopped = False
+        self._is_fast = False
         self._pending: deque[Future[list[Arrived]]] = deque()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="download", daemon=True)
@@ -221,47 +224,56 @@ class Download:
             ) from error
 
     async def _read(self, part: Part) -> Arrived:
+        chunks: list[memoryview] = []
+        try:
+            for piece in self._pieces(part):
+                chunks.append(await self._read_piece(piece))
+                self._arrived_bytes += piece.size_bytes
+                await self._pace.take(piece.size_bytes)
+        except BaseException:
+            self._arrived_bytes -= sum(map(len, chunks))
+            raise
+        return Arrived(part, tuple(chunks))
+
+    def _pieces(self, part: Part) -> Iterator[Part]:
+        """What to ask for at a time: all that is left of a part, or where that takes long a little of it.
+
+        One body could be taken as it comes, too. But obstore copies each piece of it, into memory that it
+        zeroes first, and holds the GIL meanwhile; whole, it lends its own memory.
+        """
+        start = part.start
+        while start < part.end:
+            end = part.end if self._is_fast else min(start + _PIECE_BYTES, part.end)
+            yield Part(part.item, start, end)
+            start = end
+
+    async def _read_piece(self, piece: Part) -> memoryview:
         import obstore
 
-        if part.start == part.end:
-            return Arrived(part, ())
-        item = part.item
+        item = piece.item
         etag = f'"{item.etag}"'
-        options: GetOptions = {"if_match": etag, "range": (part.start, part.end)}
+        options: GetOptions = {"if_match": etag, "range": (piece.start, piece.end)}
         if item.version_id is not None:
             options["version"] = item.version_id
+        begun = time.monotonic()
         with _read_errors_explained(item):
             answer = await obstore.get_async(self._store, item.location.key, options=options)
             # An emulator may not heed If-Match.
             if answer.meta["size"] != item.size_bytes or (answer.meta["e_tag"] or etag) != etag:
                 raise item.changed()
-            chunks = await self._body(answer, part)
-        size_bytes = sum(map(len, chunks))
-        if size_bytes != part.size_bytes or answer.range != (part.start, part.end):
-            self._arrived_bytes -= size_bytes
+            body = memoryview(await answer.bytes_async())
+        if len(body) != piece.size_bytes or answer.range != (piece.start, piece.end):
             raise ArtifactUnavailable(
-                f"{item.location}: the store sent {size_bytes} bytes for the range {part.start} to {part.end}"
+                f"{item.location}: the store sent {len(body)} bytes for the range {piece.start} to "
+                f"{piece.end}"
             )
-        return Arrived(part, chunks)
+        self._judge(piece.size_bytes, time.monotonic() - begun)
+        return body
 
-    async def _body(self, answer: GetResult, part: Part) -> tuple[memoryview, ...]:
-        chunks: list[memoryview] = []
-
-        async def take(chunk: Bytes | bytes) -> None:
-            chunks.append(memoryview(chunk))
-            self._arrived_bytes += len(chunk)
-            await self._pace.take(len(chunk))
-
-        try:
-            if part.size_bytes <= _CHUNK_BYTES:
-                await take(await answer.bytes_async())
-            else:
-                async for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
-                    await take(chunk)
-        except BaseException:
-            self._arrived_bytes -= sum(map(len, chunks))
-            raise
-        return tuple(chunks)
+    def _judge(self, size_bytes: int, seconds: float) -> None:
+        """Whether whole parts are fast enough; a small object's time is that of its request."""
+        if size_bytes >= _PIECE_BYTES and self._policy.max_bytes_per_second is None:
+            self._is_fast = seconds * self._policy.part_bytes <= _FAST_SECONDS * size_bytes
 
 
 class _Pace:

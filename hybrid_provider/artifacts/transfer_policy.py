@@ -17,7 +17,8 @@ class TransferPolicy:
     """How objects are read.
 
     Attributes:
-        part_bytes: Size of one ranged request; S3's own guidance is 8 to 16 MB.
+        part_bytes: Size of one ranged request; S3's own guidance is 8 to 16 MB. A part that comes slowly, or
+            under a limit, is asked for in pieces of 1 MiB.
         parts_in_flight: Requests at once, and parts in memory; 8 saturate a 10 Gbit/s link at S3's usual
             85 to 90 MB/s per request, and hold 64 MiB.
         attempts: Tries of one part before the transfer fails; AWS's SDKs use 3 to 5.

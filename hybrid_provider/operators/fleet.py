@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hybrid_provider.operators._rollout_state import RolloutMemory
     from hybrid_provider.rollout.activations import Activations
     from hybrid_provider.rollout.operation import Operation
+    from hybrid_provider.rollout.preflight import Preflight
     from hybrid_provider.rollout.probe import Probe
     from hybrid_provider.rollout.result import JournalEntry, RolloutResult
     from hybrid_provider.targets.target import Target, TargetSpec
@@ -80,7 +81,9 @@ class FleetOperator(BaseOperator):
     the fleet while it moves, and only an outlet makes an event, which carries the outcome.
 
     Mapped over target groups (``partial(…).expand(targets=[…])``) a task works on one queue, in no order. For
-    a queue or an order for each site, make one task, or TaskGroup, per site in a loop.
+    a queue or an order for each site, make one task, or TaskGroup, per site in a loop. Mapped over models it
+    is given the assets of all of them, ``partial(outlets=[model_asset(name), …])``; each instance tells of
+    its own.
 
     What a connection or an inventory says of one target goes before the arguments.
 
@@ -106,8 +109,9 @@ class FleetOperator(BaseOperator):
         kwargs: Of ``BaseOperator``.
     """
 
-    # Whether a task reads the events of its model's asset.
+    # Whether a task reads the events of its model's asset, and whether its success is news of the model.
     reads_events = False
+    is_news = True
     template_fields: Sequence[str] = (
         "targets",
         "policy",
@@ -145,7 +149,7 @@ class FleetOperator(BaseOperator):
         self.serving = serving
         self.store_root = store_root
         self.announces = announces
-        self._moving: Operation | None = None
+        self._moving: Operation | Preflight | None = None
 
     def on_kill(self) -> None:
         """Begin nothing more; the targets finish or go back by themselves."""
@@ -154,8 +158,14 @@ class FleetOperator(BaseOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:  # noqa: ANN401 - BaseOperator's own
-        """As of ``BaseOperator``: a mapped task has its assets from here, not from ``__init__``."""
-        announces = kwargs.get("stop_after") is None
+        """As of ``BaseOperator``: a mapped task has its assets from here, not from ``__init__``.
+
+        Raises:
+            ConfigurationError: It is to be mapped over models, and has the asset of none.
+        """
+        announces = cls.is_news and kwargs.get("stop_after") is None
+        if "model_name" not in kwargs:
+            _check_models_are_told(kwargs, "outlets" if announces else "inlets")
         assets = with_asset(kwargs, kwargs.get("model_name"), announces=announces, reads=cls.reads_events)
         return super().partial(**assets)
 
@@ -246,6 +256,15 @@ def with_asset(
     if reads and asset not in inlets:
         inlets.append(asset)
     return {**kwargs, "outlets": outlets, "inlets": inlets}
+
+
+def _check_models_are_told(kwargs: Mapping[str, Any], where: str) -> None:
+    """Airflow would drop the events and the state of assets that it has not met where the DAG is parsed."""
+    if not any(map(_is_model, _listed(kwargs.get(where)))):
+        raise ConfigurationError(
+            f"{kwargs.get('task_id')} is mapped over model_name, and Airflow registers the models' assets "
+            f"where the DAG is parsed; give partial({where}=[model_asset(name) for name in …]) all of them"
+        )
 
 
 def _listed(assets: object) -> list[object]:

@@ -49,10 +49,11 @@ class OnPremPinOperator(FleetOperator):
         RolloutError: Some targets are as they were; the message lists each, and why.
     """
 
+    is_news = False
     template_fields: Sequence[str] = (*FleetOperator.template_fields, "pin")
 
     def __init__(self, *, pin: object = True, **kwargs: Any) -> None:  # noqa: ANN401 - a fleet operator's own
-        super().__init__(announces=False, **kwargs)
+        super().__init__(announces=self.is_news, **kwargs)
         self.pin = pin
 
     @explained

@@ -18,6 +18,7 @@ from hybrid_provider.rollout.member import Member
 from hybrid_provider.rollout.operation import Operation, Request
 from hybrid_provider.rollout.plan import checked_fleet, count_of, lease_of, plan_waves
 from hybrid_provider.rollout.policy import OnBreach, Verify
+from hybrid_provider.rollout.probe import programs_of
 from hybrid_provider.rollout.result import Kind
 from hybrid_provider.rollout.states import SERVING, RolloutState, TargetState
 from hybrid_provider.targets.target import Order
@@ -83,6 +84,7 @@ class Rollout(Operation):
             keep_releases=policy.keep_releases,
             drain=policy.drain,
             verify_all=policy.verify is Verify.ALL,
+            programs=programs_of(probe),
         )
         super().__init__(targets, policy, order, kind=Kind.DEPLOY, waves=waves, skip=skip, journal=journal)
         self._release = release

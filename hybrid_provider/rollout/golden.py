@@ -146,6 +146,11 @@ class GoldenProbe:
             )
         return GoldenProbe(file=self.file, ping=self.ping, cases={**self.cases, release.release_id: cases})
 
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """See :func:`hybrid_provider.rollout.probe.programs_of`."""
+        return self.ping.programs
+
     async def check(self, target: Target, release_id: str) -> Answer:
         """See :meth:`hybrid_provider.rollout.probe.Probe.check`."""
         answer = await self.ping.check(target, release_id)

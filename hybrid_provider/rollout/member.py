@@ -21,7 +21,7 @@ from hybrid_provider.rollout.states import DEADLINES, TargetState, checked_targe
 from hybrid_provider.targets.target import Readiness, Staged
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from hybrid_provider.rollout.policy import RolloutPolicy
     from hybrid_provider.rollout.probe import Answer, Probe
@@ -32,7 +32,6 @@ _STRIKES: Final = 3
 # Between two tries of a transfer whose connection was lost; doubled each time, up to the second.
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
-_STOPPED: Final = "the rollout was stopped"
 
 
 class Member:
@@ -86,6 +85,7 @@ class Member:
         self._seconds = 0.0
         self._answer: Answer | None = None
         self._live: str | None = None
+        self._lost: TargetUnreachable | None = None
         self._stop = asyncio.Event()
         self._returning = False
         self._reserved = False
@@ -172,22 +172,18 @@ class Member:
         for attempt in range(1, self._policy.transfer_retries + 2):
             try:
                 await self._stage_once()
-            except TargetUnreachable as error:
-                if self._stop.is_set() or attempt > self._policy.transfer_retries:
+            except TargetError as error:
+                lost = isinstance(error, TargetUnreachable) and not self._stop.is_set()
+                if not lost or attempt > self._policy.transfer_retries:
                     self._fail_unchanged(error)
                     return
                 self._enter(TargetState.STAGING, f"{error.reason}; tried again in {pause:g} s")
                 await self._sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
-            except TargetError as error:
-                self._fail_unchanged(error)
-                return
             else:
                 break
-        self._enter(
-            TargetState.VERIFIED,
-            f"{self._staged.bytes_sent:,} bytes sent, {self._staged.bytes_linked:,} linked",
-        )
+        sent, linked = self._staged.bytes_sent, self._staged.bytes_linked
+        self._enter(TargetState.VERIFIED, f"{sent:,} bytes sent, {linked:,} linked")
 
     async def switch(self) -> None:
         """Activate, prove and commit the release, to SUCCEEDED; or back, to REVERTED."""
@@ -270,11 +266,11 @@ class Member:
             if self._policy.drain:
                 self._enter(TargetState.DRAINING)
                 async with self._timed():
-                    await self.target.drain(self._order)
+                    await self._reached(lambda: self.target.drain(self._order))
             self._enter(TargetState.ACTIVATING, release_id)
             activated = True
             async with self._timed():
-                await self.target.activate(self._order, release_id)
+                await self._reached(lambda: self.target.activate(self._order, release_id))
                 await self._until_healthy(release_id)
             async with self._timed("progress_deadline"):
                 await self.target.commit(self._order)
@@ -283,6 +279,20 @@ class Member:
             return
         self._live = release_id
         self._enter(proven, self.error.reason if self.error else "")
+
+    async def _reached(self, step: Callable[[], Awaitable[None]]) -> None:
+        """On its way back a target that cannot be reached is waited for: it may be starting anew."""
+        while True:
+            try:
+                await step()
+            except TargetUnreachable as lost:
+                if not self._returning:
+                    raise
+                self._lost = lost
+                await asyncio.sleep(self._policy.probe_interval.total_seconds())
+            else:
+                self._lost = None
+                return
 
     async def _undo(
         self, cause: TargetError, release_id: str, proven: TargetState, *, activated: bool
@@ -293,7 +303,7 @@ class Member:
         self._returning = True
         self._stop.clear()
         try:
-            if isinstance(cause, TargetLocked):
+            if isinstance(cause, TargetLocked) or cause is self._lost:
                 raise cause
             async with self._timed():
                 undone = await self.target.revert(self._order)
@@ -358,14 +368,14 @@ class Member:
             async with asyncio.timeout(0 if self._stop.is_set() else limit) as self._watch:
                 yield self._watch
         except TimeoutError:
-            raise TargetFailed(self.name, self._overdue(limit, names)) from None
+            raise self._lost or TargetFailed(self.name, self._overdue(limit, names)) from None
         finally:
             self._watch = None
             self._seconds += loop.time() - started
 
     def _overdue(self, limit: float, names: tuple[str, ...]) -> str:
         if self._stop.is_set():
-            return _STOPPED
+            return "the rollout was stopped"
         last = f"; last probe: {self._answer.fault}" if self._answer and self._answer.fault else ""
         return f"{self.state.lower()} did not end within {limit:g} s ({' + '.join(names)}){last}"
 

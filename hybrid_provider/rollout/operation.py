@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from hybrid_provider.rollout.lanes import in_lanes
-from hybrid_provider.rollout.plan import count_of, same_places
+from hybrid_provider.rollout.plan import count_of, one_place, same_places
 from hybrid_provider.rollout.result import JournalEntry, RolloutResult
 from hybrid_provider.rollout.states import (
     FAILURES,
@@ -191,7 +191,7 @@ class Operation(ABC):
             self._members[name].skip()
         await self._reserve()
         for names in same_places({member.name: member.readiness for member in self._in_state(*_HELD)}):
-            self._refused = f"{' and '.join(names)} are one place under several names; name it once"
+            self._refused = one_place(names)
             for name in names:
                 self._members[name].refuse(self._refused)
 

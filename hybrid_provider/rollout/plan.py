@@ -62,6 +62,11 @@ def same_places(found: Mapping[str, Readiness]) -> tuple[tuple[str, ...], ...]:
     return tuple(places)
 
 
+def one_place(names: Sequence[str]) -> str:
+    """What is told of targets that are one place under several names."""
+    return f"{' and '.join(names)} are one place under several names; name it once"
+
+
 def plan_waves(names: Sequence[str], waves: Sequence[Share]) -> tuple[tuple[str, ...], ...]:
     """Split the fleet, in its order, into waves; the last size repeats until all targets have one."""
     planned = []

@@ -126,6 +126,11 @@ class HttpProbe:
         fault = self._fault_of(response) or self._other_release(response, release_id)
         return Answer(f"{request.url}: {fault}" if fault else "")
 
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """See :func:`programs_of`."""
+        return ("curl/wget",) if self.on_host else ()
+
     async def ask(self, target: Target, request: Request) -> Response:
         """Send a request to where this probe asks.
 
@@ -226,6 +231,11 @@ class TcpProbe:
     def __post_init__(self) -> None:
         checked_port(self.port)
 
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """See :func:`programs_of`."""
+        return ("nc",) if self.on_host else ()
+
     async def check(self, target: Target, release_id: str) -> Answer:
         """See :meth:`Probe.check`."""
         if self.on_host:
@@ -254,6 +264,11 @@ class AllProbes:
                 "probe is an empty list; give one probe or more, or None for the default"
             )
 
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """See :func:`programs_of`."""
+        return tuple(dict.fromkeys(each for probe in self.probes for each in programs_of(probe)))
+
     async def check(self, target: Target, release_id: str) -> Answer:
         """See :meth:`Probe.check`."""
         for probe in self.probes:
@@ -275,6 +290,14 @@ async def asked(probe: Probe, target: Target, release_id: str, limit: timedelta)
         return Answer(f"the probe had no answer within {limit.total_seconds():g} s (probe_timeout)")
     except Exception as error:  # noqa: BLE001 - see above
         return Answer(f"the probe itself failed: {type(error).__name__}: {error}")
+
+
+def programs_of(probe: Probe) -> tuple[str, ...]:
+    """Programs that a probe needs where the model runs; ``curl/wget`` is one of these two.
+
+    A DAG's own probe may have the attribute ``programs`` too.
+    """
+    return tuple(getattr(probe, "programs", ()))
 
 
 def json_at(body: str, place: str) -> object:

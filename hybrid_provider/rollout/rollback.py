@@ -9,6 +9,7 @@ from hybrid_provider.exceptions import TargetFailed, TargetNotReady
 from hybrid_provider.rollout.member import Member
 from hybrid_provider.rollout.operation import Operation, Request
 from hybrid_provider.rollout.plan import checked_fleet, count_of, lease_of
+from hybrid_provider.rollout.probe import programs_of
 from hybrid_provider.rollout.result import Kind
 from hybrid_provider.rollout.states import RolloutState, TargetState
 from hybrid_provider.targets.target import Order
@@ -67,6 +68,7 @@ class Rollback(Operation):
             lease=lease_of(policy, [names], count_of(policy.max_unavailable, len(names))),
             keep_releases=policy.keep_releases,
             drain=policy.drain,
+            programs=programs_of(probe),
         )
         super().__init__(
             targets, policy, order, kind=Kind.ROLLBACK, waves=(names,), skip=skip, journal=journal

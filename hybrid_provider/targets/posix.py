@@ -124,6 +124,7 @@ class PosixTarget:
             **self._reload(order),
             "wait": _NAPS_PER_SECOND * _seconds(_long(order)),
             "ttl": _seconds(order.lease),
+            "probe_tools": " ".join(order.programs),
         }
         text = script("library", "reload", "heal", "preflight", variables=variables)
         finished = await self._shell.run(text, limit=2 * _long(order))

@@ -94,35 +94,32 @@ async def _logged_in(
                 **way.options,
             )
             return _without_fillers(connection)
-    except TimeoutError:
-        seconds = address.connect_timeout.total_seconds()
-        raise TargetUnreachable(
-            name,
-            f"{address.where} did not answer within {seconds:.0f} s{way.said()}; check the network and the "
-            "host's sshd",
-        ) from None
     except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
-        raise TargetRefused(
-            name, _host_key_mismatch(address, options["known_hosts"][0], offered, error)
-        ) from None
-    except asyncssh.PermissionDenied as error:
-        raise TargetRefused(
-            name,
-            f"{address.where} does not let user {address.user!r} in: {reason_of(error)}; check the login, "
-            "the key or password, and the host's authorized_keys",
-        ) from None
-    except (asyncssh.ConnectionLost, ConnectionResetError) as error:
-        raise _DroppedBeforeLogin(
-            name,
-            f"{address.where} closed the connection before login: {reason_of(error)}{way.said()}; "
-            "check its sshd",
-        ) from None
+        mismatch = _host_key_mismatch(address, options["known_hosts"][0], offered, error)
+        raise TargetRefused(name, mismatch) from None
     except (asyncssh.Error, OSError) as error:
-        raise TargetUnreachable(
-            name,
-            f"no connection to {address.where}: {reason_of(error)}{way.said()}; check the address, the "
-            "network and its sshd",
-        ) from None
+        raise _not_in(name, address, way, error) from None
+
+
+def _not_in(name: str, address: SshAddress, way: Way, error: Exception) -> TargetError:
+    """What to raise, with the remedy, for what came instead of a login."""
+    import asyncssh
+
+    where, reason = address.where, reason_of(error)
+    if isinstance(error, TimeoutError):
+        seconds = address.connect_timeout.total_seconds()
+        told = f"{where} did not answer within {seconds:.0f} s{way.said()}; "
+        return TargetUnreachable(name, f"{told}check the network and the host's sshd")
+    if isinstance(error, asyncssh.PermissionDenied):
+        told = (
+            f"{where} does not let user {address.user!r} in: {reason}; check the login, the key or password, "
+        )
+        return TargetRefused(name, f"{told}and the host's authorized_keys")
+    if isinstance(error, asyncssh.ConnectionLost | ConnectionResetError):
+        told = f"{where} closed the connection before login: {reason}{way.said()}; check its sshd"
+        return _DroppedBeforeLogin(name, told)
+    told = f"no connection to {where}: {reason}{way.said()}; check the address, the network and its sshd"
+    return TargetUnreachable(name, told)
 
 
 def _without_fillers(connection: asyncssh.SSHClientConnection) -> asyncssh.SSHClientConnection:

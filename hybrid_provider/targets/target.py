@@ -31,6 +31,7 @@ class Order:
         keep_releases: How many of the newest releases stay on the target.
         drain: How long what the target is doing may take to end before the switch.
         verify_all: Hash also the files that the target's own record shows untouched since they were verified.
+        programs: What else a POSIX target must have, for the probe; ``curl/wget`` is one of these two.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Order:
     keep_releases: int
     drain: timedelta = timedelta(0)
     verify_all: bool = False
+    programs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checked_name("model", self.model)

@@ -2,7 +2,7 @@
 
 ``make`` runs nothing but ``help``, and asks that the target exists and that CI runs it; ``docker compose`` has its real self read
 the file with the given environment, and asks that the compose test runs such a command; ``ssh-keyscan`` asks a host of
-the test's; ``airflow`` notes what it was asked, and the test has Airflow's own command do it, on a database. What they stand in for is run elsewhere:
+the test's; ``aws s3 cp`` has boto3 fetch the object; ``airflow`` notes what it was asked, and the test has Airflow's own command do it, on a database. What they stand in for is run elsewhere:
 by CI, by the compose test, by the e2e test of the README.
 """
 
@@ -78,12 +78,22 @@ def ssh_keyscan(*arguments: str) -> None:
     print(found.replace(f"[127.0.0.1]:{os.environ['SSH_PORT']}", arguments[-1]))
 
 
+def aws(*arguments: str) -> None:
+    import boto3  # here, as the other commands need not wait for it
+
+    if arguments[:2] != ("s3", "cp") or len(arguments) != 4:
+        sys.exit(f"aws {' '.join(arguments[:2])} is run by no test")
+    bucket, _, key = arguments[2].removeprefix("s3://").partition("/")
+    found = boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    Path(arguments[3], Path(key).name).write_bytes(found)
+
+
 def airflow(*arguments: str) -> None:
     with Path(ASKED).open("a") as asked:
         asked.write(json.dumps(arguments) + "\n")
 
 
-COMMANDS = {"make": make, "docker": docker, "ssh-keyscan": ssh_keyscan, "airflow": airflow}
+COMMANDS = {"make": make, "docker": docker, "ssh-keyscan": ssh_keyscan, "airflow": airflow, "aws": aws}
 
 if __name__ == "__main__":
     COMMANDS[sys.argv[1]](*sys.argv[2:])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.integration.sshhosts import Host
 
 BIN = Path(sys.executable).parent
-BUCKETS = ("artifacts", "your-bucket", "hybrid-models")
+BUCKETS = ("artifacts", "your-bucket", "hybrid-models", "bucket")
 EDGE = "CeleryExecutor,airflow.providers.edge3.executors.EdgeExecutor"
 
 
@@ -70,7 +70,8 @@ def stand(tmp_path_factory):
         s3 = emulator.client("s3")
         for bucket in BUCKETS:
             s3.create_bucket(Bucket=bucket)
-        s3.put_object(Bucket="artifacts", Key="docs/model.tar.gz", Body=archive("config.json", b"{}"))
+        for bucket, key in (("artifacts", "docs/model.tar.gz"), ("bucket", "model.tar.gz")):
+            s3.put_object(Bucket=bucket, Key=key, Body=archive("config.json", b"{}"))
         aws = aws_connection(emulator.environment, emulator.role_arn)
         assert database.wait() == 0, "airflow db migrate failed"
         yield Stand(

@@ -11,7 +11,7 @@ PAGES = sorted(path.relative_to(ROOT) for path in [ROOT / "README.md", *(ROOT / 
 BLOCK = re.compile(
     r"(?:<!-- no-run: (.*?) -->\n)?^```(\S*)[^\n]*\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE
 )
-# Each is run or read; `text` alone is neither, for output and pictures.
+# Each is run or read; `text` alone is neither, for pictures and trees.
 LANGUAGES = {"sh", "python", "yaml", "json", "ini", "authorized_keys", "sshd_config", "text"}
 
 

@@ -117,7 +117,7 @@ class Reader:
         subprocess.run([sshd, "-t", "-f", self.folder / "sshd_config"], check=True, capture_output=True)
 
     def text(self, code: str) -> None:
-        """Output, or a picture."""
+        """A picture, or a tree."""
 
 
 def asked_of_airflow():

@@ -69,6 +69,7 @@ def failing_run(place, run_dag, monkeypatch):
         assert ran.log.count("Task failed with exception") == 1
         assert own_frames(ran.log) == []
         assert [disk_of(host) for host in place.emulator.hosts] == before
+        return ran
 
     return run
 
@@ -132,6 +133,22 @@ def test_a_bucket_that_is_not_there(failing_training):
 
 def test_a_training_channel_without_data(failing_training):
     failing_training(f"s3://{BUCKET}/digits/none/", conf={"data": f"s3://{BUCKET}/digits/none/"})
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "asked", "reason"),
+    [
+        ("hybrid_retrain", {"policy": {"waves": ["60%", "70%"]}}, "add up to 130%"),
+        ("hybrid_retrain", {"hosts": ["edge_01", "line_77"]}, "airflow connections add line_77"),
+        ("hybrid_retrain_with_approval", {"policy": {"bake": 5}}, "no setting is called bake"),
+        ("hybrid_multi_site", {"policy": {"healthy_deadline": 5}}, "no probe could ever pass"),
+    ],
+)
+def test_what_no_rollout_could_do_is_found_before_the_training_is_paid_for(
+    failing_run, dag_id, asked, reason
+):
+    ran = failing_run(dag_id, "preflight", reason, conf=CONF | asked)
+    assert {state for task, state in ran.tasks.items() if task != "preflight"} == {"upstream_failed"}
 
 
 def test_a_training_script_that_raises(failing_training):

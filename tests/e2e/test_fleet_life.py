@@ -17,7 +17,15 @@ from tests.integration.sshhosts import leftovers, lock_is_free
 from tests.releases import network, stored_release
 from tests.servers import free_port
 
-DAGS = ("fleet_mapped", "fleet_life", "fleet_canary", "fleet_killed", "fleet_lost", "fleet_deferred")
+DAGS = (
+    "fleet_mapped",
+    "fleet_models",
+    "fleet_life",
+    "fleet_canary",
+    "fleet_killed",
+    "fleet_lost",
+    "fleet_deferred",
+)
 RUN_SECONDS = 240
 SLOW = {
     "min_healthy_time": 45,
@@ -161,6 +169,30 @@ def test_a_deploy_mapped_over_target_groups_moves_each_in_a_task_of_its_own(run,
     assert [row["release"] for row in rows] == [releases[0]] * 2
     assert len({row["rollout"] for row in rows}) == 2
     assert fleet.events_of(mapped) == [("deploy", "SUCCEEDED")] * 2
+
+
+def test_a_deploy_mapped_over_models_moves_and_tells_of_each_model_by_itself(
+    run, fleet, api, place, tmp_path
+):
+    store = Path(place.environment["AIRFLOW__HYBRID__STORE_ROOT"])
+    made = {
+        model: stored_release(tmp_path, store, {"model.onnx": model.encode()}, 9, model).release_id
+        for model in ("digits", "faces")
+    }
+
+    mapped = run("fleet_models").until_ended()
+
+    for index, (model, host) in enumerate(zip(made, place.hosts, strict=True)):
+        result = mapped.result("deploy", index)
+        assert (result["model"], result["release_id"]) == (model, made[model])
+        assert (Path(place.hosts[host].root) / f"models/{model}/current").resolve().name == made[model]
+    told = api.get("assets/events", params={"source_run_id": mapped.id}).json()["asset_events"]
+    assert {event["uri"]: event["extra"]["release"] for event in told} == {
+        f"hybrid://model/{model}": release for model, release in made.items()
+    }
+    found = api.get("assets", params={"uri_pattern": "hybrid://model/faces"}).json()["assets"]
+    row = api.get(f"assets/{found[0]['id']}/state-store/host/edge_02").raise_for_status().json()["value"]
+    assert row["release"] == made["faces"]
 
 
 def test_a_fleet_is_deployed_baked_in_the_triggerer_audited_and_taken_back(run, fleet, releases):

@@ -18,6 +18,7 @@ CONF = {
     "hyperparameters": {"epochs": 20},
     "policy": QUICK,
 }
+TASKS = ["preflight", "train", "arrived", "sync", "deploy"]
 RUN_SECONDS = 180
 
 
@@ -35,7 +36,7 @@ def test_dag_test_takes_the_model_from_training_to_every_host(place, run_dag):
     ran = run_dag("hybrid_retrain", CONF)
 
     assert ran.state == "success", ran.log
-    assert ran.tasks == dict.fromkeys(["train", "arrived", "sync", "deploy"], "success")
+    assert ran.tasks == dict.fromkeys(TASKS, "success")
     assert ran.xcoms["deploy"]["state"] == "SUCCEEDED"
     assert {target["name"] for target in ran.xcoms["deploy"]["targets"]} == {"edge_01", "edge_02"}
     assert served(place) == serving(ran.xcoms["sync"]["release_id"])
@@ -86,7 +87,7 @@ def test_a_run_asked_for_through_the_rest_api_turns_green(place, airflow, api):
         task["task_id"]: task["state"]
         for task in api.get(f"/dags/hybrid_retrain/dagRuns/{run}/taskInstances").json()["task_instances"]
     }
-    assert (state, tasks) == ("success", dict.fromkeys(["train", "arrived", "sync", "deploy"], "success"))
+    assert (state, tasks) == ("success", dict.fromkeys(TASKS, "success"))
     release = api.get(
         f"/dags/hybrid_retrain/dagRuns/{run}/taskInstances/sync/xcomEntries/return_value"
     ).json()["value"]

@@ -40,6 +40,28 @@ async def deployed(spec, release, rollout, keep=5):
     return result
 
 
+class ShellWith:
+    """A host's shell that finds programs of this folder before its own."""
+
+    def __init__(self, shell, folder):
+        self.shell, self.folder = shell, folder
+
+    def __getattr__(self, name):
+        return getattr(self.shell, name)
+
+    async def run(self, script, stdin=None, limit=None):
+        return await self.shell.run(f"PATH={self.folder}:$PATH; export PATH\n{script}", stdin, limit)
+
+
+def with_program(opened, folder, name, text):
+    """The host has another program of this name."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+    opened._shell = ShellWith(opened._shell, folder)
+    return opened
+
+
 @contextmanager
 def small_disk(folder, megabytes):
     folder.mkdir(parents=True)

@@ -126,6 +126,11 @@ class Host:
             self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
             wait_for_port(port, self.processes[-1], self.ip)
 
+    def serve(self) -> None:
+        """The service has ended, and is started again."""
+        self.processes[0] = subprocess.Popen(self.service_command, stdin=subprocess.DEVNULL)
+        wait_for_port(self.http_port, self.processes[0], self.ip)
+
     def leftovers(self) -> list[str]:
         """What a rollout that ended well may not leave behind."""
         return leftovers(self.model)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
+from botocore.stub import Stubber
 
 from hybrid_provider.artifacts.artifact import Artifact
 from hybrid_provider.artifacts.redirects import not_followed_from
-from hybrid_provider.artifacts.s3 import describe
+from hybrid_provider.artifacts.s3 import S3Location, describe, stored_objects
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.artifacts.transfer_policy import TransferPolicy
@@ -78,6 +79,18 @@ def test_a_server_that_is_down_is_worth_a_retry(bucket: Bucket):
     nobody = bucket.elsewhere("http://127.0.0.1:1")
     with pytest.raises(ArtifactUnavailable, match="cannot be reached"):
         describe(nobody, bucket.uri("one/model.tar.gz"))
+
+
+def test_an_object_named_as_a_folder_is_left_out_only_where_it_is_empty(bucket: Bucket):
+    """SeaweedFS makes a folder of either; S3 lists both."""
+    access = bucket.elsewhere("http://127.0.0.1:1")
+    common = {"ETag": '"e"', "LastModified": datetime(2026, 11, 24)}
+    contents = [{"Key": "m/a/", "Size": 0, **common}, {"Key": "m/b/", "Size": 7, **common}]
+    with Stubber(access.client("s3")) as stubber:
+        for _ in range(2):
+            stubber.add_response("list_objects_v2", {"Contents": contents, "IsTruncated": False})
+        listed = stored_objects(access, S3Location("models", "m/"), HASTY)
+    assert [item.location.key for item in listed] == ["m/b/"]
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

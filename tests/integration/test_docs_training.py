@@ -17,10 +17,15 @@ import pytest
 from hybrid_provider.operators.train import SageMakerTrainOperator
 from hybrid_provider.training.result import TrainingDict
 from hybrid_provider.training.sagemaker.images import image_uri
+from tests.docs.pages import blocks_of
 from tests.training_stage import Instance, environment
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
-IMPORTS, *EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+IMPORTS, *EXAMPLES = [
+    block.code
+    for block in blocks_of(Path("docs/training.md"))
+    if block.language == "python" and block.no_run is None
+]
 SCRIPT = """
 import os, pathlib
 print("accuracy=0.75;")

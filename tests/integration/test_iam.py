@@ -1,8 +1,9 @@
 """The IAM policies of docs/iam: enough for what the product does, and for nothing beside it.
 
 S3's are enforced by moto's server, which knows actions and resources and takes every condition for not met; so what
-stands under a condition is given to it without, and the conditions are held against what they must be. SageMaker's,
-CloudWatch's and IAM's actions are held against every call that a training makes to the emulator.
+stands under a condition is given to it without; the conditions are judged in tests/unit/test_iam_policies.py, by a judge
+that is held against moto here. SageMaker's, CloudWatch's and IAM's actions are held against every call that a
+training makes to the emulator.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.emulator import Emulator
 from hybrid_provider.exceptions import ArtifactError, ConfigurationError
+from tests.iam_judge import Request, allowed, many
 from tests.integration.s3bucket import REGION, access_to
 from tests.servers import free_port
 from tests.training_stage import BUCKET as CLOUD_BUCKET
@@ -140,33 +142,42 @@ def test_the_training_role_reads_data_and_writes_models(enforced):
         client.get_object(Bucket=BUCKET, Key="other/jobs/j1/output/model.onnx")
 
 
-def test_outside_the_sites_endpoint_everything_is_denied():
-    guard = statements("syncer-vpce")["OnlyThroughTheSitesEndpoint"]
-    assert guard["Effect"] == "Deny"
-    assert guard["Action"] == "s3:*"
-    assert guard["Resource"] == [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"]
-    assert list(guard["Condition"]) == ["StringNotEquals"]
-    assert list(guard["Condition"]["StringNotEquals"]) == ["aws:SourceVpce"]
+@pytest.mark.parametrize("policy", ["syncer", "syncer-vpce", "submitter", "training-role"])
+def test_the_judge_of_conditions_and_a_server_that_enforces_say_the_same(enforced, policy):
+    """Where both can judge: test_iam_policies.py goes on from here, with conditions."""
+    client = enforced(policy).client("s3")
+    calls = {
+        "s3:GetObject": lambda key: client.get_object(Bucket=BUCKET, Key=key),
+        "s3:PutObject": lambda key: client.put_object(Bucket=BUCKET, Key=key, Body=b"x"),
+    }
+    mine = [granted(each) for each in statements(policy).values() if each["Effect"] == "Allow"]
+    for key in (
+        "digits/jobs/j1/output/model.onnx",
+        "digits/data/train.csv",
+        "other/jobs/j1/output/model.onnx",
+    ):
+        for action, call in calls.items():
+            denied = False
+            try:
+                call(key)
+            except client.exceptions.ClientError as error:
+                denied = error.response["Error"]["Code"] == "AccessDenied"
+                assert denied
+            assert denied != allowed(mine, Request(action, f"arn:aws:s3:::{BUCKET}/{key}")), (action, key)
+
+
+def test_the_endpoints_variant_grants_what_the_syncers_policy_does():
     without = {
         sid: each for sid, each in statements("syncer-vpce").items() if sid != "OnlyThroughTheSitesEndpoint"
     }
     assert without == statements("syncer")
 
 
-def test_the_role_goes_to_sagemaker_alone():
-    passed = statements("submitter")["HandTheTrainingRoleToSageMakerOnly"]
-    assert passed["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
-    assert "*" not in passed["Resource"]
-    (trust,) = statements("training-role-trust").values()
-    assert trust["Principal"] == {"Service": "sagemaker.amazonaws.com"}
-    assert "aws:SourceAccount" in trust["Condition"]["StringEquals"]
-
-
 @pytest.mark.parametrize("path", sorted(IAM.glob("*.json")), ids=lambda path: path.stem)
 def test_no_policy_grants_all_actions_of_a_service(path):
     for statement in statements(path.stem).values():
         if statement["Effect"] == "Allow":
-            assert not [action for action in always_list(statement["Action"]) if "*" in action]
+            assert not [action for action in many(statement["Action"]) if "*" in action]
 
 
 # Operations whose action has another name than they have.
@@ -207,11 +218,7 @@ def test_every_call_of_a_training_is_in_the_submitters_policy(tmp_path, monkeypa
         action
         for policy in ("submitter", "training-role")
         for each in statements(policy).values()
-        for action in always_list(each["Action"])
+        for action in many(each["Action"])
     }
     assert {"sagemaker:CreateTrainingJob", "sagemaker:StopTrainingJob", "logs:GetLogEvents"} <= called
     assert called <= allowed
-
-
-def always_list(value):
-    return value if isinstance(value, list) else [value]

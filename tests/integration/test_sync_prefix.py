@@ -113,6 +113,23 @@ def kill_after(bucket: Bucket, artifact, store: ReleaseStore, at_part: int) -> N
     assert killed.returncode == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("bound", ["MAX_LISTED", "MAX_KEYS_BYTES"])
+@pytest.mark.parametrize("marker", [False, True], ids=["obstore", "boto3"])
+def test_a_listing_that_does_not_fit_into_memory_is_refused(
+    bucket: Bucket, store, monkeypatch, bound, marker
+):
+    """A folder's marker is what obstore does not tell from a file: boto3 lists then."""
+    prefix = f"long/{bound}/{marker}/"
+    if marker:
+        bucket.put(prefix + "sub/", b"")
+    for number in range(3):
+        bucket.put(f"{prefix}sub/{number}", b"x")
+    monkeypatch.setattr(f"hybrid_provider.artifacts.objects.{bound}", 2)
+    with pytest.raises(ArtifactRefused, match=f"{prefix} holds more than .*give a prefix with fewer"):
+        sync(bucket.access, bucket.uri(prefix), "digits", store)
+    assert store.release_ids("digits") == ()
+
+
 def test_what_a_killed_sync_left_is_verified_before_it_is_kept(bucket: Bucket, store, prefix):
     artifact = describe(bucket.access, bucket.uri(prefix), QUICK)
     kill_after(bucket, artifact, store, 9)

@@ -23,6 +23,7 @@ from hybrid_provider.exceptions import (
     TargetLocked,
     TargetNotReady,
 )
+from hybrid_provider.rollout.probe import AllProbes, HttpProbe, TcpProbe, programs_of
 from hybrid_provider.targets.local import LocalTarget
 from hybrid_provider.targets.shell import shell_text
 from hybrid_provider.targets.ssh import SshTarget
@@ -403,3 +404,22 @@ async def test_a_missing_program_is_found_by_its_name_before_a_byte_is_sent(targ
         assert "B free" not in str(found.value)
         await opened.close()
         (tmp_path / "away").rename(path / program)
+
+
+async def test_what_the_probe_needs_on_the_host_is_found_missing_with_all_else(target, release, tmp_path):
+    """A probe that asks there could never pass without it."""
+    path = only([program for program in NEEDED if program != "flock"], tmp_path / "bin", busybox=False)
+    probe = AllProbes((HttpProbe(on_host=True), TcpProbe(port=1, on_host=True), HttpProbe()))
+    order = replace(order_of(release), programs=programs_of(probe))
+    opened = with_no_more_than(path, target)
+    with pytest.raises(TargetNotReady) as found:
+        await opened.preflight(order)
+    for missing in ("the program flock is missing", "by curl/wget, and that is missing", "by nc, and that"):
+        assert missing in str(found.value)
+    await opened.close()
+    (path / "wget").symlink_to("/bin/true")
+    opened = with_no_more_than(path, target)
+    with pytest.raises(TargetNotReady, match="by nc, and that is missing; install it") as found:
+        await opened.preflight(order)
+    assert "curl" not in str(found.value)
+    await opened.close()

@@ -213,6 +213,20 @@ BUGS = (
         ("tests/integration/test_artifact_s3.py",),
     ),
     Bug(
+        "the names of a release may fill the memory",
+        "artifacts/file_names.py",
+        "if self._bytes > MAX_NAMES_BYTES:",
+        "if not self._bytes:",
+        ("tests/unit/test_archive.py", "tests/unit/test_manifest.py"),
+    ),
+    Bug(
+        "a listing may fill the memory",
+        "artifacts/objects.py",
+        "if count > MAX_LISTED or keys_bytes > MAX_KEYS_BYTES:",
+        "if not count:",
+        ("tests/integration/test_sync_prefix.py",),
+    ),
+    Bug(
         "a session token is logged",
         "aws_logging.py",
         "record.msg, record.args = masked, ()",

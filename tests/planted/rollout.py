@@ -157,6 +157,13 @@ BUGS = (
         ALL,
     ),
     Bug(
+        "a target that reboots is not waited for on its way back",
+        "rollout/member.py",
+        "                if not self._returning:\n",
+        "                if True:\n",
+        ALL,
+    ),
+    Bug(
         "an abort lets go on what is under way",
         "rollout/operation.py",
         "        if self._stopped:\n",

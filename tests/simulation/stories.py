@@ -103,3 +103,16 @@ class Blinking(SimulatedProbe):
         self.asked += 1
         answer = await super().check(target, release_id)
         return Answer("lost") if self.asked in self.lost else answer
+
+
+class Rebooting(SimulatedProbe):
+    """A host that is away for so many seconds from its probe of this number on."""
+
+    def __init__(self, number, seconds):
+        self.number, self.seconds, self.asked = number, seconds, 0
+
+    async def check(self, target, release_id):
+        self.asked += 1
+        if self.asked == self.number:
+            target.at.away_until = asyncio.get_running_loop().time() + self.seconds
+        return await super().check(target, release_id)

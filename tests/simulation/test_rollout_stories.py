@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from hybrid_provider.rollout.policy import OnBreach
-from tests.simulation.hosts import Fault, SimulatedTarget
-from tests.simulation.stories import Blinking, Counting, fleet, go_back, healthy, move
+from tests.simulation.hosts import FOREVER, Fault, SimulatedTarget
+from tests.simulation.stories import Blinking, Counting, Rebooting, fleet, go_back, healthy, move
 from tests.simulation.world import NEW, OLD
 
 
@@ -36,6 +36,18 @@ def test_a_canary_that_dies_while_it_bakes_goes_back_and_nobody_follows():
     assert (str(result.state), states) == ("PAUSED", ["REVERTED", "VERIFIED", "VERIFIED"])
     assert [host.live for host in hosts] == [OLD] * 3
     assert "HTTP 500" in result.targets[0].error
+
+
+@pytest.mark.parametrize(("seconds", "ends"), [(120, "REVERTED"), (FOREVER, "REVERT_FAILED")])
+def test_a_canary_that_is_away_in_its_bake_is_waited_for_and_taken_back(seconds, ends):
+    """As one that reboots is."""
+    hosts = healthy(2)
+    result, states, _ = move(hosts, Rebooting(30, seconds))
+    assert (str(result.state), states) == ("PAUSED", [ends, "VERIFIED"])
+    lost = "; going back: lost in drain" in result.targets[0].error
+    assert (hosts[0].live, lost) == ((OLD, False) if ends == "REVERTED" else (NEW, True))
+    # A drain, and progress_deadline.
+    assert result.seconds < 30 + 600 + 100
 
 
 def test_a_canary_on_its_first_release_has_nothing_to_go_back_to_and_says_so():

@@ -385,6 +385,16 @@ def test_more_folders_than_a_release_may_have_are_refused(folder, monkeypatch):
         unpacked(folder, packed(dict.fromkeys(names, b"")), "model.tar")
 
 
+def test_names_that_are_longer_together_than_fit_into_memory_are_refused(folder, monkeypatch):
+    """Those of the folders count: of 100,000 files they alone may have 100 MB."""
+    monkeypatch.setattr("hybrid_provider.artifacts.file_names.MAX_NAMES_BYTES", 20)
+    fit, more = ["folder/one", "two"], ["folder/one", "three"]
+    assert sorted(unpacked(folder, packed(dict.fromkeys(fit, b"")), "model.tar")) == fit
+    (other := folder.with_name("other")).mkdir()
+    with pytest.raises(ArtifactRefused, match=r"name 'three': with it, .* more than 20 bytes"):
+        unpacked(other, packed(dict.fromkeys(more, b"")), "model.tar")
+
+
 def test_a_name_of_as_many_folders_as_fit_into_it_is_read(folder):
     deepest = "a/" * 511 + "x"
     assert unpacked(folder, packed({deepest: b"1"}), "model.tar") == {deepest: b"1"}

@@ -32,6 +32,26 @@ def test_no_fence_of_a_page_is_overlooked(page):
     assert 2 * len(BLOCK.findall(text)) == len(re.findall(r"^\s*```", text, flags=re.MULTILINE))
 
 
+def test_what_is_no_code_is_a_picture_or_a_tree():
+    """Code called `text` would be run by nothing, and be none of the five."""
+    drawn = re.compile("[│─►→…]")
+
+    assert {
+        (str(page), block.line)
+        for page, block in BLOCKS
+        if block.language == "text" and not drawn.search(block.code)
+    } == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_no_code_stands_where_the_tests_do_not_look(page):
+    """Tildes, HTML, and what is indented behind an empty line and belongs to no list, are blocks as well."""
+    text = BLOCK.sub("", (ROOT / page).read_text())
+
+    assert re.findall(r"^\s*~~~|<pre|<code", text, flags=re.MULTILINE) == []
+    assert re.findall(r"\n\n(?: {4,}|\t)\S.*", text) == []
+
+
 def test_every_operator_is_in_the_reference_and_every_example_dag_on_its_page():
     reference = (ROOT / "docs/reference/operators.md").read_text()
     examples = (ROOT / "docs/examples.md").read_text()
@@ -90,10 +110,22 @@ def test_the_programs_that_a_host_needs_are_those_that_preflight_looks_for():
 
 def test_every_test_that_the_comparison_calls_as_a_witness_is_there():
     witnesses = re.findall(r"`(test_\w+)`", (ROOT / "docs/comparison.md").read_text())
-    tests = (ROOT / "tests/integration/test_training_weaknesses.py").read_text()
+    files = ("test_training_weaknesses", "test_rollout_killed_worker")
+    tests = "".join((ROOT / f"tests/integration/{name}.py").read_text() for name in files)
 
-    assert len(witnesses) == 5
+    assert len(witnesses) == 6
     assert all(f"def {name}(" in tests for name in witnesses)
+
+
+def test_what_the_comparison_says_is_measured_is_in_the_benchmark():
+    (block,) = [
+        block for page, block in BLOCKS if str(page) == "docs/comparison.md" and block.language == "sh"
+    ]
+    bench = (ROOT / "benchmarks/sync.py").read_text()
+    seed = bench.partition("def seed(")[2].partition("\n    def ")[0]
+
+    assert [command.split()[0] for command in block.code.split("&&")] == ["aws", "sha256sum", "tar"]
+    assert re.findall(r'self\.run\((?:self\.tools / )?"(\w+)"', seed) == ["aws", "sha256sum", "tar"]
 
 
 def test_what_the_site_shows_is_in_its_navigation():

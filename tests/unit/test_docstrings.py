@@ -13,6 +13,7 @@ from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.fleet import FleetOperator
 from hybrid_provider.operators.gate import ModelGateOperator
 from hybrid_provider.operators.pin import OnPremPinOperator
+from hybrid_provider.operators.preflight import FleetPreflightOperator
 from hybrid_provider.operators.rollback import OnPremRollbackOperator
 from hybrid_provider.operators.sync import ModelArtifactSyncOperator
 from hybrid_provider.operators.train import SageMakerTrainOperator
@@ -21,7 +22,7 @@ from hybrid_provider.triggers.artifact_event import ModelArtifactEventTrigger
 
 TASKS = [
     SageMakerTrainOperator, ModelArtifactSensor, ModelArtifactSyncOperator, ModelGateOperator, OnPremDeployOperator,
-    OnPremRollbackOperator, FleetAuditOperator, OnPremPinOperator,
+    OnPremRollbackOperator, FleetAuditOperator, OnPremPinOperator, FleetPreflightOperator,
 ]  # fmt: skip
 ALL = [*TASKS, FleetOperator, ModelArtifactEventTrigger, HybridNotifier]
 

@@ -11,12 +11,15 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk import Asset
 
+from hybrid_provider.exceptions import ConfigurationError
 from hybrid_provider.fleet.assets import model_asset
 from hybrid_provider.fleet.rows import Change, Origin, host_row
 from hybrid_provider.fleet.state import FleetState, RowWriter
 from hybrid_provider.fleet.told import rows_told
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.fleet import with_asset
+from hybrid_provider.operators.pin import OnPremPinOperator
+from hybrid_provider.operators.preflight import FleetPreflightOperator
 from hybrid_provider.rollout.result import JournalEntry, RolloutResult, TargetResult
 from hybrid_provider.rollout.result import Kind as ResultKind
 from hybrid_provider.rollout.states import RolloutState, TargetState
@@ -303,6 +306,34 @@ def test_a_deploy_has_its_model_as_an_outlet_and_so_has_a_mapped_one():
     )
     assert single.outlets == [asset]
     assert mapped.outlets == [asset]
+
+
+@pytest.mark.parametrize("operator", [OnPremPinOperator, FleetPreflightOperator])
+def test_what_is_no_news_of_the_model_makes_no_event_of_it_mapped_or_not(operator):
+    asset = Asset("hybrid://model/digits")
+    single = operator(task_id="t", model_name="digits", targets=["a"])
+    mapped = operator.partial(task_id="m", model_name="digits").expand(targets=[["a"]])
+    for task in (single, mapped):
+        assert (task.inlets, task.outlets) == ([asset], [])
+
+
+@pytest.mark.parametrize(
+    ("operator", "settings", "where"),
+    [
+        (OnPremDeployOperator, {"release": "latest"}, "outlets"),
+        (OnPremDeployOperator, {"release": "latest", "stop_after": "canary"}, "inlets"),
+        (OnPremPinOperator, {}, "inlets"),
+    ],
+)
+def test_a_task_mapped_over_models_is_given_their_assets_or_the_dag_says_so(operator, settings, where):
+    models = [{"model_name": name, "targets": ["a"]} for name in ("digits", "faces")]
+    with pytest.raises(
+        ConfigurationError, match=rf"m is mapped over model_name.*partial\({where}=\[model_asset"
+    ):
+        operator.partial(task_id="m", **settings)
+    assets = [model_asset(each["model_name"]) for each in models]
+    mapped = operator.partial(task_id="m", **{where: assets}, **settings).expand_kwargs(models)
+    assert getattr(mapped, where) == assets
 
 
 def test_an_instance_mapped_over_models_announces_its_own_alone():

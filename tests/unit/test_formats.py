@@ -162,6 +162,36 @@ values = st.recursive(
 
 
 @settings(max_examples=150, deadline=None)
+def long_names() -> bytes:
+    return zip_of({f"{number:01000}": b"" for number in range(9000)})
+
+
+def many_folders() -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as opened:
+        for number in range(10_001):
+            folder = tarfile.TarInfo(str(number))
+            folder.type = tarfile.DIRTYPE
+            opened.addfile(folder)
+    return archive.getvalue()
+
+
+def long_header() -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as opened:
+        member = tarfile.TarInfo("a")
+        member.pax_headers = {"comment": "x" * (9 << 20)}
+        opened.addfile(member)
+    return archive.getvalue()
+
+
+@pytest.mark.parametrize("archive", [long_names, many_folders, long_header])
+def test_an_archive_whose_own_records_would_fill_the_memory_is_not_looked_into(tmp_path, archive):
+    """The libraries read them whole, and some gigabytes of them pack to nothing."""
+    (tmp_path / "model.bin").write_bytes(archive())
+    assert format_of(tmp_path / "model.bin") is Format.OPAQUE
+
+
 @given(value=values, protocol=st.integers(0, 5))
 def test_every_pickle_with_a_call_is_found(tmp_path_factory, value, protocol):
     path = tmp_path_factory.mktemp("pickles") / "weights"

@@ -42,6 +42,12 @@ def test_no_changed_text_is_read_as_the_same_release(files, data):
     assert digest != Manifest.of(files).digest
 
 
+def test_names_that_are_longer_together_than_fit_into_memory_are_refused():
+    paths = (f"{number:05}{'x' * 240}/{'y' * 250}" for number in range(100_000))
+    with pytest.raises(ArtifactRefused, match="more than 33554432 bytes; shorten them"):
+        Manifest.of(ManifestFile(path, 1, SHA256) for path in paths)
+
+
 @given(st.text(max_size=200))
 def test_any_text_is_a_manifest_or_refused(text):
     with contextlib.suppress(ArtifactRefused):

@@ -16,7 +16,7 @@ from hybrid_provider.artifacts.ahead import run_ahead
 from hybrid_provider.artifacts.bucket import open_bucket
 from hybrid_provider.artifacts.objects import StoredObject
 from hybrid_provider.artifacts.s3 import S3Location
-from hybrid_provider.artifacts.transfer import _Pace, batches_of, parts_of
+from hybrid_provider.artifacts.transfer import Download, Part, _Pace, batches_of, parts_of
 from hybrid_provider.artifacts.transfer_policy import TransferPolicy
 from hybrid_provider.aws import AwsAccess
 from hybrid_provider.exceptions import ConfigurationError
@@ -145,6 +145,26 @@ def test_a_limit_on_the_rate_holds_for_all_requests_together_and_is_no_stall():
     began = time.monotonic()
     asyncio.run(take(_Pace(1000)))
     assert time.monotonic() - began >= 0.04
+
+
+def test_a_part_is_asked_for_whole_where_bytes_come_fast_and_else_in_pieces():
+    item, mib = stored(3 << 20), 1 << 20
+
+    def asked_for(download):
+        return [piece.size_bytes // mib for piece in download._pieces(Part(item, 0, item.size_bytes))]
+
+    with Download(access(), item.location, (), TransferPolicy()) as download:
+        assert asked_for(download) == [1, 1, 1], "how fast it is is not known yet"
+        download._judge(mib, seconds=0.5)
+        assert asked_for(download) == [3]
+        download._judge(4096, seconds=10)
+        assert asked_for(download) == [3], "a small object says nothing"
+        pieces = download._pieces(Part(item, 0, item.size_bytes))
+        download._judge(8 * mib, seconds=6)
+        assert [next(pieces).size_bytes, asked_for(download)] == [mib, [1, 1, 1]]
+    with Download(access(), item.location, (), TransferPolicy(max_bytes_per_second=mib)) as download:
+        download._judge(mib, seconds=0)
+        assert asked_for(download) == [1, 1, 1], "a limit is not overdrawn by whole parts"
 
 
 def test_an_error_ahead_comes_where_its_item_would():

@@ -1,23 +1,29 @@
-# Answers with one line for each fault, or takes the lease and says what is here. Also takes `ttl` and `wait`.
+# Answers with one line for each fault, or takes the lease and says what is here. Also takes `ttl`, `wait` and
+# `probe_tools`.
 faults=0
 fault() { say "fault $*"; faults=1; }
 tools='date find flock ln mkdir mv rm sed sha256sum sleep stat tar'
 for tool in $tools; do
     command -v "$tool" >/dev/null 2>&1 || fault "the program $tool is missing; install coreutils, util-linux, tar, or BusyBox"
 done
+for choice in $probe_tools; do
+    any= IFS=/
+    for tool in $choice; do
+        ! command -v "$tool" >/dev/null 2>&1 || any=$tool
+    done
+    unset IFS
+    [ -n "$any" ] || fault "the probe asks on the host by $choice, and that is missing; install it, or leave on_host out"
+done
 [ -d "$base/$model" ] || out=$(mkdir -p -- "$base/$model" 2>&1) || fault "cannot make the folder $base/$model: ${out##*: }"
 if cd -- "$base/$model" 2>/dev/null; then
-    [ -O . ] || fault "the folder $PWD belongs to user id $(stat -c %u .), and we log in as ${LOGNAME:-another}; give it to us with chown"
-    owner=$(stat -c %u ..)
-    [ -O .. ] || [ "$owner" = 0 ] ||
-        fault "the folder $(cd .. && pwd) belongs to user id $owner, who could put another in the place of ours; give it to us or to root with chown"
+    # Owner and rights of the folder, and of the one above.
+    set -- $(stat -c '%u %A' . ..)
+    [ -O . ] || fault "the folder $PWD belongs to user id $1, and we log in as ${LOGNAME:-another}; give it to us with chown"
+    [ -O .. ] || [ "$3" = 0 ] ||
+        fault "the folder $(cd .. && pwd) belongs to user id $3, who could put another in the place of ours; give it to us or to root with chown"
     # Whoever may write here could lead us anywhere by links.
-    for folder in . ..; do
-        case $(stat -c %A "$folder") in
-            ????????w[tT]) [ "$folder" = .. ] || fault "anybody may write into $PWD; chmod o-w" ;;
-            ????????w?) fault "anybody may write into $(cd "$folder" && pwd); chmod o-w" ;;
-        esac
-    done
+    case $2 in ????????w?) fault "anybody may write into $PWD; chmod o-w" ;; esac
+    case $4 in ????????w[!tT]) fault "anybody may write into $(cd .. && pwd); chmod o-w" ;; esac
     for folder in releases manifests verified .staging .activation .pruned; do
         [ ! -L "$folder" ] || fault "$PWD/$folder is a link, and must be a folder on the same disk; move it away"
     done
@@ -36,11 +42,17 @@ fi
 if ! lock; then
     lease
     [ "$holder" = "$rollout" ] || { say "locked $holder"; exit 0; }
-    read -r token from <.activation/pending && printf '' >".activation/revert-$token"
+    read -r token from <.activation/pending && say >".activation/revert-$token"
     lock "$wait" || { say "locked $holder"; exit 0; }
 fi
 lease
 now=$(date +%s)
+# An epoch is the time of its lease. Where the clock was put back since, a dead worker's would hold for as long as
+# the clock had been ahead.
+if [ "$held" -gt "$now" ] && [ "$expires" -gt "$held" ]; then
+    expires=$((now + expires - held))
+    take_lease "$holder" "$held" "$expires" "$held_by"
+fi
 if [ "$holder" != "$rollout" ] && [ "$expires" -gt "$now" ]; then
     say "locked $holder $((expires - now))"
     exit 0
@@ -51,7 +63,7 @@ heal
 # Later than any before, also when the lease was given back and its file is gone.
 epoch=$((held + 1)) overtaken=$held_by
 [ "$epoch" -gt "$now" ] || epoch=$now
-take_lease "$rollout" "$epoch" $((now + ttl)) || { fault "cannot write into $PWD; if its disk is full, free space there or lower keep_releases"; exit 0; }
+take_lease "$rollout" "$epoch" $((now + ttl)) "$nonce" || { fault "cannot write into $PWD; if its disk is full, free space there or lower keep_releases"; exit 0; }
 # Whoever is not there any more to hear of the lease cannot give it back.
 trap 'rm -f .lease; exit 1' PIPE
 state

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import DAG, Param, chain
 
+from hybrid_provider.fleet.assets import model_asset
 from hybrid_provider.operators.audit import FleetAuditOperator
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.rollback import OnPremRollbackOperator
@@ -24,6 +25,26 @@ with DAG("fleet_mapped", schedule=None, **SETTINGS):
     OnPremDeployOperator.partial(
         task_id="deploy", model_name="digits", release="{{ params.release }}", policy=POLICY
     ).expand(targets=[[host] for host in HOSTS])
+
+# Each model on a host of its own, asked by a probe for its own link.
+MODELS = [
+    {
+        "model_name": model,
+        "targets": [host],
+        "probe": {
+            "kind": "command",
+            "command": f"[ models/{model}/current -ef models/{model}/releases/$RELEASE_ID ]",
+        },
+    }
+    for model, host in zip(("digits", "faces"), HOSTS, strict=True)
+]
+with DAG("fleet_models", schedule=None, **SETTINGS):
+    OnPremDeployOperator.partial(
+        task_id="deploy",
+        release="latest",
+        policy=POLICY,
+        outlets=[model_asset(each["model_name"]) for each in MODELS],
+    ).expand_kwargs(MODELS)
 
 with DAG("fleet_life", schedule=None, **SETTINGS):
     chain(

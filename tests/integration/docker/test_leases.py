@@ -75,7 +75,8 @@ async def test_one_engine_under_two_names_is_found_before_anything_is_brought(
     policy = RolloutPolicy.of({"lock_poll": 0.1, "max_failures": 2})
     result = await Rollout(releases[0], opened_ones, HttpProbe(), policy, rollout_id="r-1").run()
     assert str(result.state) == "FAILED"
-    assert "edge and edge-by-another-name are one place under several names" in result.detail
+    told = "edge and edge-by-another-name are one place under several names; name it once"
+    assert [result.detail, *(target.error for target in result.targets)] == [told] * 3
     assert docker.names("volume", model) == []
 
 
