@@ -1,7 +1,7 @@
 # Every command of the project; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-browser test-docs test-compose test-faults test-planted fuzz bench-wait bench-sync bench-fanout bench-fleet-scale docs docs-serve lint format build constraints clean
+.PHONY: help demo up test test-unit test-simulation test-integration test-e2e test-browser test-docs test-compose test-faults test-planted fuzz bench-wait bench-sync bench-fanout bench-fleet-scale bench-ansible docs docs-serve lint format build constraints clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -77,6 +77,13 @@ bench-fanout: .venv/.dev  ## Measure a rollout to 8 hosts beside scp, rsync and 
 
 bench-fleet-scale: .venv/.dev  ## Measure the rollout engine over 1,000 to 10,000 simulated targets (about a minute)
 	$(BIN)/python -m benchmarks.fleet_scale
+
+.venv-bench/.ansible: .venv-bench/.ready
+	.venv-bench/bin/pip install --quiet ansible-core
+	@touch $@
+
+bench-ansible: .venv/.dev .venv-bench/.ansible  ## Show where a play of Ansible's leaves hosts: one fails, some fail, it is killed
+	$(BIN)/python benchmarks/ansible_plays.py --tools .venv-bench/bin
 
 docs: .venv/.docs  ## Build the documentation into site/; a link that leads nowhere fails it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

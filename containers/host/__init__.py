@@ -1,1 +1,1 @@
-"""What runs on a host of the demo; nothing here is imported."""
+"""What runs on a host of the demo, as the package ``host`` of its image."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from hybrid_provider.artifacts.reading import Access
 
+# Exchanged for tokens at addresses of Google's that obstore does not know.
+_NOT_TAKEN_ON = ("impersonation_chain", "credential_config_file", "key_secret_name", "idp_issuer_url")
+
 
 class ReadsObjects(Protocol):
     """The arguments of everything that reads objects, alike in the operator, the sensor and the triggers."""
@@ -69,8 +72,19 @@ def access_for(reader: ReadsObjects, uri: str) -> Access:
 
 
 def google_access(gcp_conn_id: str | None) -> CloudAccess:
-    """Open a ``google_cloud_platform`` connection: keyfile_dict, key_path, is_anonymous, or the machine's."""
+    """Open a ``google_cloud_platform`` connection: keyfile_dict, key_path, is_anonymous, or the machine's.
+
+    Raises:
+        ConfigurationError: It asks for an identity that cannot be taken on here; the machine's own may be
+            allowed more, so it does not stand in.
+    """
     extra = _connection(gcp_conn_id, "google_cloud_platform").extra_dejson if gcp_conn_id else {}
+    for name in _NOT_TAKEN_ON:
+        if _field(extra, "google_cloud_platform", name):
+            raise ConfigurationError(
+                f"the google_cloud_platform connection {gcp_conn_id!r} sets {name}, which is not supported; "
+                "give a service account's key (keyfile_dict, key_path), or let the worker run as the account"
+            )
     config: dict[str, str | bool] = {}
     key = _field(extra, "google_cloud_platform", "keyfile_dict")
     path = _field(extra, "google_cloud_platform", "key_path")

@@ -111,6 +111,7 @@ class Staging:
             stdin=self._readable(stream),
             stream=secrets.token_hex(4),
             needed=parts.sent_bytes,
+            files=len(release.manifest.files),
         )
         return Staged(bytes_sent=parts.sent_bytes, bytes_linked=parts.linked_bytes)
 

@@ -100,6 +100,12 @@ def stack(docker_engine):
     started = Stack(docker_engine, port)
     # What an earlier, killed run may have left in the cache's engine.
     started.compose("down", "--volumes", "--remove-orphans")
+    for kind, remove in (("container", ("rm", "--force")), ("volume", ("rm",))):
+        every = ("--all",) if kind == "container" else ()
+        if left := docker_engine.docker(
+            kind, "ls", *every, "--quiet", "--filter", "label=hybrid.model"
+        ).split():
+            docker_engine.docker(kind, *remove, *left)
     try:
         started.up()
         yield started

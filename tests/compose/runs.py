@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 
+import httpx
 import pytest
 
 from playground import dataset
 from playground.environment import MODEL
 
-RUN_SECONDS = 480
+RUN_SECONDS = 600
 HOSTS = ("edge-01", "edge-02", "edge-03")
 
 # Asks one host's model server from within the host, with the requests on standard input.
@@ -25,6 +26,11 @@ link = os.path.expanduser("~/models/%s/current")
 # A host with an engine has no folder of releases: what it has is what its container serves.
 current = os.path.basename(os.path.realpath(link)) if os.path.exists(link) else served
 print(json.dumps({"predictions": predictions, "served": served, "current": current}))
+"""
+
+PING = """
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:8080/ping").headers["X-Release-Id"])
 """
 
 
@@ -56,18 +62,27 @@ class Run:
         self.wait(lambda run: run.state not in {"queued", "running"}, "ended")
         return self.state
 
+    def ask(self, path=""):
+        """What the API tells of the run; asked again while the API server or its database is away."""
+        deadline = time.monotonic() + RUN_SECONDS
+        while True:
+            try:
+                return self.api.get(f"{self.path}{path}").raise_for_status().json()
+            except (httpx.TransportError, httpx.HTTPStatusError) as failure:
+                if time.monotonic() > deadline or "404" in str(failure):
+                    pytest.fail(f"{failure}\n{self.stack.explain()}")
+                time.sleep(1)
+
     @property
     def state(self):
-        return self.api.get(self.path).raise_for_status().json()["state"]
+        return self.ask()["state"]
 
     def tasks(self):
         """Task to what the API tells of it."""
-        told = self.api.get(f"{self.path}/taskInstances").raise_for_status().json()
-        return {each["task_id"]: each for each in told["task_instances"]}
+        return {each["task_id"]: each for each in self.ask("/taskInstances")["task_instances"]}
 
     def xcom(self, task):
-        told = self.api.get(f"{self.path}/taskInstances/{task}/xcomEntries/return_value")
-        return told.raise_for_status().json()["value"]
+        return self.ask(f"/taskInstances/{task}/xcomEntries/return_value")["value"]
 
     def explain(self):
         """The tasks' states, the logs of those that are not green, and every container's."""
@@ -78,6 +93,20 @@ class Run:
                 url = f"{self.path}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
                 texts.append(json.dumps(self.api.get(url).json(), indent=1)[-6000:])
         return "\n".join([*texts, self.stack.explain()])
+
+
+def until(holds, what, stack):
+    """Poll until ``holds()``; fail with every container's state and log when it takes too long."""
+    deadline = time.monotonic() + RUN_SECONDS
+    while not holds():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what}: not within {RUN_SECONDS} s\n{stack.explain()}")
+        time.sleep(0.5)
+
+
+def answered(stack, host):
+    """The release that a host's model server answers with; empty while nothing answers."""
+    return stack.compose("exec", "-T", host, "python3", "-c", PING, check=False).strip()
 
 
 def served(stack):

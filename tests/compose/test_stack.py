@@ -13,7 +13,7 @@ import pytest
 from playground.environment import BUCKET, MODEL
 from tests.browser.conftest import Site
 from tests.browser.visits import go
-from tests.compose.runs import HOSTS, Run, current, served, serving
+from tests.compose.runs import HOSTS, Run, answered, current, served, serving, until
 from tests.compose.secrets import files_with, secrets_of
 
 # The first run on a machine builds all images.
@@ -173,6 +173,29 @@ def test_the_engine_lets_in_nobody_without_the_sites_certificate(stack):
     assert asked == {"with the site's certificate": True, "without": False}
 
 
+def test_what_the_engine_serves_goes_off_with_its_host_and_comes_back_after_a_stop_and_a_crash(stack):
+    before = answered(stack, "edge-03")
+    stack.compose("stop", "edge-03")
+    off = on_the_engine(stack, "ps", "--quiet")
+    stack.compose("start", "edge-03")
+    until(lambda: answered(stack, "edge-03") == before, "the model is served after a stop", stack)
+    (serving,) = on_the_engine(stack, "ps", "--quiet")
+    crash(stack, "edge-03")
+    until(lambda: answered(stack, "edge-03") == before, "the model is served after a crash", stack)
+
+    assert off == []
+    assert on_the_engine(stack, "ps", "--quiet") == [serving]
+
+
+def test_the_keeper_of_the_engines_host_is_an_ordinary_user_without_a_network(stack):
+    (keeper,) = stack.engine.docker("ps", "--quiet", "--filter", "label=hybrid.keeper=edge-03").split()
+    (told,) = json.loads(stack.engine.docker("inspect", keeper))
+
+    assert users_of(stack, keeper).isdisjoint({"0"})
+    assert told["NetworkSettings"]["Networks"].keys() == {"none"}
+    assert told["HostConfig"]["CapDrop"] == ["ALL"]
+
+
 @pytest.fixture
 def site(stack):
     """The stack's UI, as what logs in knows one; its database is not for tests."""
@@ -245,19 +268,49 @@ def test_no_secret_is_in_any_log_table_container_or_file_that_the_runs_have_left
 def test_down_leaves_no_container_no_network_and_no_volume(stack):
     stack.compose("down", "--volumes")
 
-    docker = stack.engine.docker
-    assert docker("ps", "--all", "--quiet") == ""
-    assert docker("volume", "ls", "--quiet") == ""
-    assert docker("network", "ls", "--filter", "type=custom", "--quiet") == ""
+    until(lambda: left_on_the_engine(stack) == "", "nothing is left", stack)
 
 
-def test_production_starts_without_the_demo_and_takes_keys_of_your_own(stack, tmp_path):
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_down_leaves_nothing_of_a_model_whose_host_had_ended_before(stack, end):
+    stack.compose("up", "--wait", "edge-03")
+    stack.engine.docker("volume", "create", "--label", f"hybrid.model={MODEL}", "a-release")
+    stack.engine.docker(
+        *("run", "--detach", "--network=hybrid_site", "--volume=a-release:/opt/ml/model"),
+        *(f"--label=hybrid.model={MODEL}", "--label=hybrid.role=serving", "hybrid-host", "sleep", "infinity"),
+    )
+    stack.compose(end)
+    stack.compose("down", "--volumes")
+
+    until(lambda: left_on_the_engine(stack) == "", "nothing is left", stack)
+
+
+def test_production_has_no_password_that_nobody_chose(stack):
+    production = stack.with_settings(COMPOSE_PROFILES="")
+
+    told = production.compose("up", "secrets", check=False)
+
+    assert "AIRFLOW_ADMIN_PASSWORD_FILE" in told
+    assert production.containers()["secrets"]["ExitCode"] == 1
+    made = stack.engine.docker(
+        *("run", "--rm", "--network=none", "--volume=hybrid_secrets:/secrets", "--entrypoint=ls"),
+        *("hybrid-airflow", "/secrets"),
+    )
+    assert made == ""
+
+
+def test_production_starts_without_the_demo_and_takes_a_password_and_keys_of_your_own(stack, tmp_path):
     keys = tmp_path / "keys"
     keys.mkdir(mode=0o750)
     key = keys / "id_ed25519"
     key.write_text("a key\n")
-    key.chmod(0o640)
-    production = stack.with_settings(COMPOSE_PROFILES="", SITE_SSH_KEYS=str(keys))
+    password = tmp_path / "admin-password"
+    password.write_text("of the operator's own choice\n")
+    for secret in (key, password):
+        secret.chmod(0o640)
+    production = stack.with_settings(
+        COMPOSE_PROFILES="", SITE_SSH_KEYS=str(keys), AIRFLOW_ADMIN_PASSWORD_FILE=str(password)
+    )
     production.up()
 
     containers = production.containers()
@@ -266,7 +319,7 @@ def test_production_starts_without_the_demo_and_takes_keys_of_your_own(stack, tm
         "api-server", "scheduler", "dag-processor", "triggerer", "worker", "site-worker",
     }  # fmt: skip
     assert {one["Health"] for one in containers.values() if one["State"] == "running"} == {"healthy"}
-    assert production.password()
+    assert production.password() == password.read_text().strip()
     assert (
         production.compose("exec", "-T", "site-worker", "cat", "/var/lib/hybrid/ssh/id_ed25519") == "a key\n"
     )
@@ -275,9 +328,19 @@ def test_production_starts_without_the_demo_and_takes_keys_of_your_own(stack, tm
 
 def crash(stack, *services):
     """End each service's first process as a bug of its own would; that it comes back is left to the engine."""
-    for service in services:
-        container = stack.containers()[service]["ID"]
-        os.kill(int(stack.engine.docker("inspect", "--format", "{{.State.Pid}}", container)), signal.SIGKILL)
+    containers = stack.containers()
+    ids = [containers[service]["ID"] for service in services]
+    first = [int(pid) for pid in stack.engine.docker("inspect", "--format", "{{.State.Pid}}", *ids).split()]
+    assert all(first), f"not all of {services} run"
+    for pid in first:
+        os.kill(pid, signal.SIGKILL)
+
+
+def left_on_the_engine(stack):
+    """All containers, volumes and networks, but for the engine's own networks."""
+    docker = stack.engine.docker
+    networks = docker("network", "ls", "--filter", "type=custom", "--quiet")
+    return docker("ps", "--all", "--quiet") + docker("volume", "ls", "--quiet") + networks
 
 
 def users_of(stack, container):

@@ -15,7 +15,7 @@ from hybrid_provider.artifacts.clouds import CloudAccess
 from hybrid_provider.artifacts.reading import describe
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
-from hybrid_provider.exceptions import HybridError
+from hybrid_provider.exceptions import ConfigurationError, HybridError
 from hybrid_provider.hooks.objects import azure_access, google_access
 from tests.integration.cloud_servers import SMALL_PARTS
 
@@ -155,3 +155,22 @@ def test_a_machine_of_googles_cloud_reads_as_its_own_account(server, monkeypatch
     own = CloudAccess(cloud="gs", config={**access.config, "base_url": server.url}, plain_http=True)
     assert describe(own, "gs://models/model.bin", SMALL_PARTS).size_bytes == len(WEIGHTS)
     assert server.shown
+
+
+@pytest.mark.parametrize(
+    "field", ["impersonation_chain", "credential_config_file", "key_secret_name", "idp_issuer_url"]
+)
+def test_a_google_identity_that_cannot_be_taken_on_is_not_replaced_by_the_machine_s(field, monkeypatch):
+    connection = {"conn_type": "google_cloud_platform", "extra": {field: "reader@models"}}
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE", json.dumps(connection))
+    with pytest.raises(ConfigurationError, match=f"'google' sets {field}.*keyfile_dict"):
+        google_access("google")
+
+
+def test_a_google_file_of_an_external_account_is_refused_by_its_kind(tmp_path, monkeypatch):
+    credentials = tmp_path / "credentials.json"
+    credentials.write_text(json.dumps({"type": "external_account", "credential_source": {"file": SECRET}}))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
+    with pytest.raises(ConfigurationError, match=r"external_account.*expected `service_account`") as failure:
+        describe(google_access(None), "gs://models/model.bin", SMALL_PARTS)
+    assert SECRET not in str(failure.value)

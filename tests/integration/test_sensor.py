@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import (
 
 from hybrid_provider.artifacts.s3 import describe
 from hybrid_provider.sensors.artifact import ModelArtifactSensor
+from hybrid_provider.sites import on_site
 from hybrid_provider.triggers.artifact import ModelArtifactTrigger
 from tests.integration.airflow_task import aws_connection, task_context
 
@@ -105,6 +106,20 @@ def test_poke_mode_returns_the_artifact(there):
 def test_poke_mode_ends_at_its_timeout(bucket: Bucket):
     with pytest.raises(AirflowSensorTimeout):
         sensor(bucket.uri("sensor/absent"), timeout=0).execute(task_context())
+
+
+def test_on_a_site_it_waits_on_its_own_worker_though_it_was_told_to_defer(
+    bucket: Bucket, monkeypatch, capsys
+):
+    edge = "airflow.providers.edge3.executors.EdgeExecutor"
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", f"CeleryExecutor,{edge}")
+    told = {"artifact": bucket.uri("sensor/absent"), "deferrable": True, "timeout": 0}
+    with pytest.raises(TaskDeferred):
+        sensor(**told).execute(task_context())
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(**told, **on_site("munich")).execute(task_context())
+
+    assert "deferrable has no effect here: queue 'munich' is an edge worker's" in capsys.readouterr().out
 
 
 def test_a_mistake_fails_at_once_and_skips_where_that_was_asked_for(bucket: Bucket):

@@ -110,10 +110,22 @@ def test_the_programs_that_a_host_needs_are_those_that_preflight_looks_for():
 
 def test_every_test_that_the_comparison_calls_as_a_witness_is_there():
     witnesses = re.findall(r"`(test_\w+)`", (ROOT / "docs/comparison.md").read_text())
-    tests = (ROOT / "tests/integration/test_training_weaknesses.py").read_text()
+    files = ("test_training_weaknesses", "test_rollout_killed_worker")
+    tests = "".join((ROOT / f"tests/integration/{name}.py").read_text() for name in files)
 
-    assert len(witnesses) == 5
+    assert len(witnesses) == 6
     assert all(f"def {name}(" in tests for name in witnesses)
+
+
+def test_what_the_comparison_says_is_measured_is_in_the_benchmark():
+    (block,) = [
+        block for page, block in BLOCKS if str(page) == "docs/comparison.md" and block.language == "sh"
+    ]
+    bench = (ROOT / "benchmarks/sync.py").read_text()
+    seed = bench.partition("def seed(")[2].partition("\n    def ")[0]
+
+    assert [command.split()[0] for command in block.code.split("&&")] == ["aws", "sha256sum", "tar"]
+    assert re.findall(r'self\.run\((?:self\.tools / )?"(\w+)"', seed) == ["aws", "sha256sum", "tar"]
 
 
 def test_what_the_site_shows_is_in_its_navigation():

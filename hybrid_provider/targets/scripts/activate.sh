@@ -3,12 +3,13 @@
 # is started in the model's folder, under its lock. Also takes `token`, `reload`, `drain`, `patience` and `probe`.
 # Caught and not ignored: what the reload command starts would inherit the ignoring.
 trap : HUP PIPE
-phase() { printf '%s\n' "$*" >.activation/phase.new && mv -f .activation/phase.new ".activation/phase-$token"; }
+# The last whole line says where it is.
+phase() { say "$*" >>".activation/phase-$token"; }
 
-# The one commit point: what state.json names is proven. previous: the last other one that was.
+# The one commit point: what state.json names is proven. previous: the last other one that was. sum: of present().
 record() {
-    sum=$(sha256sum <"manifests/$release")
     state
+    now=$(date -u '+%Y-%m-%dT%H:%M:%SZ %s')
     [ "$proven" = "$release" ] || before=$proven
     say "{
   \"model\": \"$model\",
@@ -17,15 +18,15 @@ record() {
   \"previous\": \"$before\",
   \"rollout\": \"$rollout\",
   \"epoch\": $epoch,
-  \"since\": \"$(date -u +%Y-%m-%dT%H:%M:%SZ)\",
-  \"since_epoch\": $(date +%s)
+  \"since\": \"${now% *}\",
+  \"since_epoch\": ${now#* }
 }" >state.json.new && flush && mv -f state.json.new state.json
 }
 
 undo() {
     reason=$1
     phase "reverting $reason"
-    if ! flip "$from"; then
+    if ! { flip "$from" && flush; }; then
         phase "stuck $reason; and the link could not be set back"
         exit 1
     fi
@@ -47,13 +48,15 @@ refuse() {
 
 # Until the worker asks for something, which is then in `asked`, or has been silent for too long.
 asked_within() {
-    end=$(($(ticks) + $1)) dozes=0
+    ticks
+    end=$((tick + $1)) dozes=0
     while :; do
         for asked in revert $2; do
-            [ ! -e ".activation/$asked-$token" ] || return 0
+            [ ! -s ".activation/$asked-$token" ] || return 0
         done
         asked=nothing
-        [ "$(ticks)" -lt "$end" ] || return 0
+        ticks
+        [ "$tick" -lt "$end" ] || return 0
         doze
     done
 }
@@ -73,11 +76,12 @@ if [ -n "$drain" ]; then
     read -r release digest <".activation/go-$token"
 fi
 present || refuse "release $release is not here, whole; it was changed or pruned"
-changed=$(proved_release "$release" | sed -n 1,3p)
-[ "$changed" = proven ] || refuse "release $release was changed since it was staged: $changed"
+changed=$(proved_release "$release")
+[ "$changed" = proven ] || refuse "release $release was changed since it was staged: $(say "$changed" | sed -n 1,3p)"
 pin=$(pinned)
 [ -z "$pin" ] || [ "$pin" = "$release" ] || refuse "it is pinned to release $pin"
 phase activating
+# Whether a loss of power finds the old link or the new one: what is pending is undone. The commit flushes both.
 flip "$release" || undo "the link could not be set"
 reload || undo "$why"
 phase active

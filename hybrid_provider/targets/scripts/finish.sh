@@ -3,10 +3,12 @@
 cd -- "$base/$model" || exit 0
 lock || exit 0
 ours || exit 0
-state
-current=$(live) pin=$(pinned) gone=
 set -- releases/*
-old=$(($# - keep))
+old=$(($# - keep)) gone=
+if [ "$old" -gt 0 ]; then
+    state
+    current=$(live) pin=$(pinned)
+fi
 for folder in "$@"; do
     [ "$old" -gt 0 ] || break
     old=$((old - 1))
@@ -25,5 +27,5 @@ fi
 rm -f .lease
 [ -n "$keep_left" ] || clear_away .staging
 # What a failed first deploy leaves is nothing.
-rmdir releases manifests verified "$PWD" 2>/dev/null
+[ -d "$1" ] || rmdir releases manifests verified "$PWD" 2>/dev/null
 exit 0

@@ -6,7 +6,7 @@ heal() {
     was=$(live)
     state
     if [ "$was" = "$from" ] || [ "$was" != "$proven" ]; then
-        [ "$was" = "$from" ] || flip "$from" || fail "cannot undo the interrupted activation of $was"
+        [ "$was" = "$from" ] || flip "$from" && flush || fail "cannot undo the interrupted activation of $was"
         [ -z "$from" ] || reload || fail "undid an interrupted activation, but $why"
         [ "$was" = "$from" ] || say "undone $was"
     fi

@@ -20,8 +20,8 @@ doze() {
 # `rm -rf` of one path, for which no process is started where nothing is there.
 clear_away() { { [ ! -e "$1" ] && [ ! -L "$1" ]; } || rm -rf "$1"; }
 
-# Seconds that no clock correction moves, without starting a process where Linux has them.
-ticks() { { read -r up _ </proc/uptime && say "${up%%.*}"; } 2>/dev/null || date +%s; }
+# Sets `tick`: seconds that no clock correction moves, without starting a process where Linux has them.
+ticks() { { read -r tick _ </proc/uptime && tick=${tick%%.*}; } 2>/dev/null || tick=$(date +%s); }
 
 # What state.json says, which only record() writes, one value on a line.
 state() {
@@ -56,9 +56,9 @@ flush() { ! command -v sync >/dev/null 2>&1 || sync -f . 2>/dev/null || sync; }
 # The swap is one rename: `ln -sf` would leave a moment without a link. Without a release there is no link.
 flip() {
     if [ -n "$1" ]; then
-        clear_away .current.new && ln -s "releases/$1" .current.new && mv -T .current.new current && flush
+        clear_away .current.new && ln -s "releases/$1" .current.new && mv -T .current.new current
     else
-        rm -f current && flush
+        rm -f current
     fi
 }
 

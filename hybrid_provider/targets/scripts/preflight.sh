@@ -16,17 +16,14 @@ for choice in $probe_tools; do
 done
 [ -d "$base/$model" ] || out=$(mkdir -p -- "$base/$model" 2>&1) || fault "cannot make the folder $base/$model: ${out##*: }"
 if cd -- "$base/$model" 2>/dev/null; then
-    [ -O . ] || fault "the folder $PWD belongs to user id $(stat -c %u .), and we log in as ${LOGNAME:-another}; give it to us with chown"
-    owner=$(stat -c %u ..)
-    [ -O .. ] || [ "$owner" = 0 ] ||
-        fault "the folder $(cd .. && pwd) belongs to user id $owner, who could put another in the place of ours; give it to us or to root with chown"
+    # Owner and rights of the folder, and of the one above.
+    set -- $(stat -c '%u %A' . ..)
+    [ -O . ] || fault "the folder $PWD belongs to user id $1, and we log in as ${LOGNAME:-another}; give it to us with chown"
+    [ -O .. ] || [ "$3" = 0 ] ||
+        fault "the folder $(cd .. && pwd) belongs to user id $3, who could put another in the place of ours; give it to us or to root with chown"
     # Whoever may write here could lead us anywhere by links.
-    for folder in . ..; do
-        case $(stat -c %A "$folder") in
-            ????????w[tT]) [ "$folder" = .. ] || fault "anybody may write into $PWD; chmod o-w" ;;
-            ????????w?) fault "anybody may write into $(cd "$folder" && pwd); chmod o-w" ;;
-        esac
-    done
+    case $2 in ????????w?) fault "anybody may write into $PWD; chmod o-w" ;; esac
+    case $4 in ????????w[!tT]) fault "anybody may write into $(cd .. && pwd); chmod o-w" ;; esac
     for folder in releases manifests verified .staging .activation .pruned; do
         [ ! -L "$folder" ] || fault "$PWD/$folder is a link, and must be a folder on the same disk; move it away"
     done
@@ -45,7 +42,7 @@ fi
 if ! lock; then
     lease
     [ "$holder" = "$rollout" ] || { say "locked $holder"; exit 0; }
-    read -r token from <.activation/pending && printf '' >".activation/revert-$token"
+    read -r token from <.activation/pending && say >".activation/revert-$token"
     lock "$wait" || { say "locked $holder"; exit 0; }
 fi
 lease

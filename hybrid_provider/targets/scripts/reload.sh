@@ -4,12 +4,14 @@ in_time() {  # in_time NAME SECONDS TEXT
     code=.activation/$1.code out=.activation/$1.log status=
     clear_away "$code"
     here=$PWD
-    $own_session sh -c 'cd "${HOME:-/}" && sh -c "$1" >"$2" 2>&1; printf "%s\n" "$?" >"$3"' \
+    $own_session sh -c 'cd "${HOME:-/}" && (eval "set --; $1") >"$2" 2>&1; printf "%s\n" "$?" >"$3"' \
         sh "$3" "$here/$out" "$here/$code" 9>&- </dev/null >/dev/null 2>&1 &
     child=$!
-    until_then=$(($(ticks) + $2)) dozes=0
+    ticks
+    until_then=$((tick + $2)) dozes=0
     until [ -s "$code" ]; do
-        if [ "$(ticks)" -ge "$until_then" ]; then
+        ticks
+        if [ "$tick" -ge "$until_then" ]; then
             kill -9 "-$child" 2>/dev/null || kill -9 "$child"
             why="the $1 command did not end within $2 s"
             return 1

@@ -1,6 +1,6 @@
 # Reads a tar stream of manifest, links, check/…, kin/… and files/…, and makes a release of it once every byte is
-# proven. A stream that is cut leaves what arrived for the next one. Also takes `stream`, a name of its own, and `needed`,
-# how many bytes it brings.
+# proven. A stream that is cut leaves what arrived for the next one. Also takes `stream`, a name of its own, `needed`,
+# how many bytes it brings, and `files`, how many the release has.
 cd -- "$base/$model" || fail "cannot enter $base/$model"
 fenced
 staging=.staging/$release-$epoch-$stream
@@ -21,7 +21,8 @@ sum=$(sha256sum <"$staging/manifest")
 
 # Each line: a file that is here, a tab, and where it belongs in this release. One `ln` for all that keep their name.
 tab=$(printf '\t')
-known=$(echo $(remember_untouched))
+set -- $(remember_untouched)
+known=$*
 link() {
     [ $# -lt 2 ] || out=$(ln "$@" 2>&1) || abandon "unlinkable: $out"
 }
@@ -46,20 +47,18 @@ for folder in .staging/*; do
 done
 
 # check/… travelled, in shares for several processors; kin/<release> is linked from there, and as good as it is there.
-stats "$staging/files" >"$staging/verified"
-[ "$(lines "$staging/verified")" -eq $((2 * ($(lines "$staging/manifest") - 1))) ] ||
-    abandon "the files are not those of the manifest"
-prove() { [ ! -f "$1" ] || (cd "$staging/files" && proved <"../${1#"$staging"/}" >"../proof-${1##*/}") & }
-for list in "$staging"/check/*; do
-    prove "$list"
-done
-for list in "$staging"/kin/*; do
-    case " $known " in *" ${list##*/} "*) rm -f "$list" ;; *) prove "$list" ;; esac
-done
-wait
+seen=$(stats "$staging/files")
+[ "$(say "$seen" | sed -n '$=')" -eq $((2 * files)) ] || abandon "the files are not those of the manifest"
+lists=
 for list in "$staging"/check/* "$staging"/kin/*; do
     [ -f "$list" ] || continue
-    proof=$staging/proof-${list##*/} out=
+    case " $known " in *" ${list##*/} "*) continue ;; esac
+    lists="$lists ${list##*/}"
+    (cd "$staging/files" && proved <"../${list#"$staging"/}" >"../proof-${list##*/}") &
+done
+wait
+for list in $lists; do
+    proof=$staging/proof-$list out=
     read -r out <"$proof"
     [ "$out" = proven ] || abandon "unproven: $(sed -n 1,3p "$proof")"
 done
@@ -70,9 +69,10 @@ fenced
 # What is there under this name is not the release: someone changed it. It leaves only now.
 [ ! -e "releases/$release" ] || mv -T "releases/$release" "$staging/changed" || abandon "cannot replace releases/$release"
 clear_away "verified/$release"
-mv -f "$staging/manifest" "manifests/$release" && mv -T "$staging/files" "releases/$release" &&
-    mv -f "$staging/verified" "verified/$release" || abandon "cannot move the release into $PWD/releases"
-flush
+mv -f "$staging/manifest" "manifests/$release" && mv -T "$staging/files" "releases/$release" ||
+    abandon "cannot move the release into $PWD/releases"
+say "$seen" >"verified/$release"
+# All of it is on the disk; its new name will be when an activation has flushed, or it is brought again.
 rm -rf .staging
 record_again $known
 say staged
