@@ -21,7 +21,7 @@ BUGS = (
     Bug(
         "a short body is taken",
         "artifacts/transfer.py",
-        "if size_bytes != part.size_bytes or",
+        "if len(body) != piece.size_bytes or",
         "if",
         FAULTS,
     ),
