@@ -30,6 +30,8 @@ _CONFLICT: Final = 409
 _REFUSALS: Final = frozenset({401, 403})
 _FAILED: Final = 400
 _FULL: Final = "no space left on device"
+# What an engine says of `gpus` where nothing of a GPU is installed.
+_NO_GPU: Final = "could not select device driver"
 # The longest answer that is read whole: the objects of a model, the end of a log.
 _ANSWER_BYTES: Final = 2**26
 
@@ -223,6 +225,8 @@ class Engine:
             return TargetRefused(self.name, f"the engine refuses us: {said}")
         if _FULL in said:
             said = f"{said}; free space on the engine's disk or lower keep_releases"
+        if _NO_GPU in said:
+            said = f"{said}; install NVIDIA's driver and container toolkit on its host, or take out gpus"
         return EngineRefused(self.name, f"the engine: {said}", status)
 
     @contextmanager

@@ -26,6 +26,7 @@ from tests.integration.docker.targets import (
 from tests.releases import make_release
 
 NOW = timedelta(seconds=5)
+BY_ID = {"DeviceIDs": ["GPU-1"], "Capabilities": [["gpu"]]}
 
 
 async def test_a_container_knows_its_release_and_cannot_change_it(target, releases, model):
@@ -143,3 +144,20 @@ async def test_a_container_is_made_as_it_is_asked_for(target, releases, docker, 
     finally:
         docker.clear(model)
         docker.engine.docker("network", "rm", f"net-{model}")
+
+
+@pytest.mark.parametrize("asked", [{"gpus": -1}, {"host_config": {"DeviceRequests": [BY_ID]}}])
+async def test_gpus_reach_the_engine_and_where_it_has_none_the_release_before_goes_on_serving(
+    target, releases, asked
+):
+    await deploy(target, releases[0])
+    order = order_of(releases[1], "r-2")
+    async with opened(serving(target, **asked)) as each:
+        await each.preflight(order)
+        await each.stage(order, lambda _: None)
+        with pytest.raises(TargetFailed, match=r"device driver.*\[\[gpu\]\]; install .* container toolkit"):
+            await each.activate(order, releases[1].release_id)
+        assert await served(target) == releases[0].release_id
+        assert await each.revert(order)
+        await each.finish(order)
+    assert await served(target) == releases[0].release_id
