@@ -43,6 +43,8 @@ def run(artifact, tmp_path, **arguments):
 def test_it_returns_a_release_that_json_can_carry(artifact, tmp_path):
     release = run(artifact.to_dict(), tmp_path)
     assert json.loads(json.dumps(release)) == release
+    keys = "model release_id digest path files size_bytes artifact seconds reused_bytes"
+    assert release.keys() == {*keys.split()}
     assert Path(release["path"], "model.onnx").read_bytes() == b"weights"
     assert (release["model"], release["files"], release["size_bytes"]) == ("digits", 1, 7)
     assert release["artifact"] == artifact.to_dict()
@@ -119,6 +121,7 @@ def test_the_second_run_finds_the_release(artifact, tmp_path):
 
 
 def test_a_long_transfer_is_not_silent(artifact, tmp_path, monkeypatch, capsys):
+    assert module.SECONDS_BETWEEN_LINES == 5
     monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0)
     run(artifact.to_dict(), tmp_path)
     log = capsys.readouterr().out
