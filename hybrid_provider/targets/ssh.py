@@ -47,7 +47,7 @@ _BOOTSTRAP: Final = (
     'while [ $k -gt 0 ]; do IFS= read -r l || exit 97; s=$s$n$l k=$((k-1)); done; eval "$s"\''
 )
 # That text. It takes the script in one go where there is a `dd`, and goes on to its end in any case: `read`
-# asks the kernel for each byte, so that 7 kB of script took it as long as to start four programs.
+# asks the kernel for each byte, so that 7 kB of script took it as long as to start three programs.
 _READING: Final = (
     "s=$(dd bs={size} count=1 2>/dev/null; printf _) s=${{s%_}}; "
     'until case $s in *"#{end}$n") ;; *) false ;; esac; '
