@@ -109,3 +109,28 @@ def test_a_fleet_is_deployed_rolled_back_by_the_keyboard_alone_pinned_unpinned_r
     order(page, "Audit", "The hosts of the DAG's own form will be used", "Audit")
     sees(page, first, "Last audit")
     assert cached(site) == before
+
+
+FORMS = {
+    "rollback": ("Hosts", "Rollout policy"),
+    "pin": ("Hosts", "Pin"),
+    "audit": ("Hosts", "Repair"),
+    "deploy": ("Release", "Hosts", "Rollout policy"),
+}
+
+
+def test_the_dags_behind_the_buttons_are_good_by_hand_by_airflow_s_own_form(site, log_in):
+    _, second = site.releases
+    page = log_in("ada")
+    for kind, fields in FORMS.items():
+        go(page, f"{site.url}/dags/hybrid_{kind}")
+        page.get_by_role("button", name="Trigger").first.click()
+        form = page.get_by_role("dialog")
+        for field in fields:
+            form.get_by_role("group").filter(has_text=field).first.wait_for()
+    form.get_by_role("group").filter(has_text="Release").get_by_role("textbox").fill(second)
+    with page.expect_response("**/dagRuns") as asked:
+        form.get_by_role("button", name="Trigger").click()
+    assert asked.value.json()["conf"]["release"] == second
+    go(page, f"{site.url}/plugin/model-fleet?model=digits")
+    sees(page, second, "Last deploy")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.visits import go, until_shell
-from tests.fleets import host, release_of, write_state
+from tests.fleets import digest_of, host, release_of, write_state
 
 A, B, C, D = (release_of(day) for day in (2, 9, 16, 23))
 
@@ -46,6 +46,29 @@ def test_the_fleet_is_shown_in_airflow_s_own_shell_and_theme(site, log_in, shoot
     shoot(page, f"narrow-{theme}")
 
 
+def test_a_host_s_row_has_release_digest_state_probe_since_when_and_its_last_run(site, log_in):
+    page = log_in("ada")
+    go(page, f"{site.url}/{MODEL}")
+    page.get_by_label("Search hosts").fill("line-31")
+    page.get_by_text("1 of 40 hosts", exact=True).wait_for()
+    cells = page.locator("[data-host=line-31] td")
+    told = [cell.inner_text() for cell in cells.all()]
+    assert told[2] == C
+    assert cells.nth(2).get_attribute("title") == f"digest {digest_of(C)}"
+    assert told[3] == "succeeded"
+    assert told[4].startswith("unhealthy")
+    assert told[5] == "7 d ago"
+
+    page.get_by_role("button", name="Details of line-31").click()
+    details = page.get_by_role("dialog", name="line-31")
+    for fact in (C, digest_of(C), "connection refused", B, "not pinned", "hall-3"):
+        details.get_by_text(fact).first.wait_for()
+    page.keyboard.press("Escape")
+    details.wait_for(state="detached")
+    cells.nth(6).get_by_role("link", name="manual__2026-11-23").click()
+    page.wait_for_url(f"{site.url}/dags/hybrid_deploy/runs/manual__2026-11-23**")
+
+
 def test_each_release_of_the_fleet_is_named_with_its_hosts_which_a_press_shows(site, log_in):
     page = log_in("ada")
     go(page, f"{site.url}/{MODEL}")
@@ -54,6 +77,20 @@ def test_each_release_of_the_fleet_is_named_with_its_hosts_which_a_press_shows(s
     page.get_by_role("button", name=f"Show 11 hosts on {D}").click()
     page.get_by_text("11 of 40 hosts", exact=True).wait_for()
     assert set(rows(page).values()) == {D}
+
+
+def test_the_history_has_the_training_behind_a_release_its_metrics_and_how_long_it_took(site, log_in):
+    page = log_in("ada")
+    go(page, f"{site.url}/{MODEL}&tab=history")
+    row = page.get_by_role("row").filter(has_text=C)
+    row.wait_for()
+    told = [cell.inner_text() for cell in row.get_by_role("cell").all()]
+    assert told[1:6] == ["deploy", C, "succeeded", "40 succeeded", "3 min 4 s"]
+    assert " ".join(told[6].split()) == f"digits-{C[:8]} 6 min 52 s billed"
+    assert told[7] == "accuracy 0.952"
+    assert (
+        row.get_by_role("link").get_attribute("href").endswith("/dags/hybrid_deploy/runs/manual__2026-11-23")
+    )
 
 
 def test_the_charts_tell_a_metric_of_each_release_and_the_hosts_of_each_over_time(site, log_in):
