@@ -174,7 +174,7 @@ def test_the_engine_lets_in_nobody_without_the_sites_certificate(stack):
 
 
 def test_what_the_engine_serves_goes_off_with_its_host_and_comes_back_after_a_stop_and_a_crash(stack):
-    before = answered(stack, "edge-03")
+    before = current(stack, HOSTS[0]).rpartition("/")[2]
     stack.compose("stop", "edge-03")
     off = on_the_engine(stack, "ps", "--quiet")
     stack.compose("start", "edge-03")
