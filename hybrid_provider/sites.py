@@ -19,7 +19,9 @@ def on_site(queue: str) -> dict[str, str]:
 
     ::
 
-        sync = ModelArtifactSyncOperator(task_id="sync", …, **on_site("munich"))
+        sync = ModelArtifactSyncOperator(
+            task_id="sync", model_name="digits", artifact=train.output, **on_site("munich")
+        )
 
     A task for an edge worker needs the executor beside the queue, and Airflow refuses a DAG that names an
     executor it does not have: the executor is given where ``[core] executor`` lists it. With Celery alone

@@ -29,7 +29,11 @@ class ApprovalBranchOperator(HITLBranchOperator):
             response_timeout=timedelta(hours=12),
         )
         fleet = OnPremDeployOperator(
-            task_id="fleet", approved_by="{{ ti.xcom_pull('approval', key='answered_by') }}", ...
+            task_id="fleet",
+            model_name="digits",
+            release="candidate",
+            targets=["edge_01", "edge_02"],
+            approved_by="{{ ti.xcom_pull('approval', key='answered_by') }}",
         )
 
     It takes the arguments of ``HITLBranchOperator``.
