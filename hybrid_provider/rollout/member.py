@@ -67,8 +67,7 @@ class Member:
         gate: asyncio.Semaphore,
     ) -> None:
         self.target = target
-        self.name = target.name
-        self.group = target.group
+        self.name, self.group = target.name, target.group
         self.state = TargetState.PENDING
         self.error: TargetError | None = None
         self.readiness = Readiness()
@@ -76,11 +75,8 @@ class Member:
         self.baking = False
         self.sick: str | None = None
         self.outrun = False
-        self._order = order
-        self._probe = probe
-        self._policy = policy
-        self._tell = tell
-        self._gate = gate
+        self._order, self._probe, self._policy = order, probe, policy
+        self._tell, self._gate = tell, gate
         self._staged = Staged()
         self._seconds = 0.0
         self._answer: Answer | None = None
@@ -270,7 +266,7 @@ class Member:
             self._enter(TargetState.ACTIVATING, release_id)
             activated = True
             async with self._timed():
-                await self._reached(lambda: self.target.activate(self._order, release_id))
+                await self._reached(lambda: self._activate(release_id))
                 await self._until_healthy(release_id)
             async with self._timed("progress_deadline"):
                 await self.target.commit(self._order)
@@ -279,6 +275,12 @@ class Member:
             return
         self._live = release_id
         self._enter(proven, self.error.reason if self.error else "")
+
+    async def _activate(self, release_id: str) -> None:
+        if self._lost:
+            # What was lost may have begun, and a target takes no second activation beside it.
+            await self.target.revert(self._order)
+        await self.target.activate(self._order, release_id)
 
     async def _reached(self, step: Callable[[], Awaitable[None]]) -> None:
         """On its way back a target that cannot be reached is waited for: it may be starting anew."""
@@ -380,16 +382,13 @@ class Member:
         return f"{self.state.lower()} did not end within {limit:g} s ({' + '.join(names)}){last}"
 
     def _fail_unchanged(self, error: TargetError) -> None:
-        self.error = error
+        self.error, state = error, TargetState.FAILED_NO_CHANGE
         if isinstance(error, TargetLocked):
-            self.outrun = self.state is not TargetState.PREFLIGHT
-            self._enter(TargetState.LOCKED, error.reason)
-        elif not isinstance(error, TargetUnreachable):
-            self._enter(TargetState.FAILED_NO_CHANGE, error.reason)
-        elif self._policy.unreachable is OnUnreachable.SKIP:
-            self._enter(TargetState.SKIPPED, error.reason)
-        else:
-            self._enter(TargetState.UNREACHABLE, error.reason)
+            self.outrun, state = self.state is not TargetState.PREFLIGHT, TargetState.LOCKED
+        elif isinstance(error, TargetUnreachable):
+            skips = self._policy.unreachable is OnUnreachable.SKIP
+            state = TargetState.SKIPPED if skips else TargetState.UNREACHABLE
+        self._enter(state, error.reason)
 
     def _fail(self, state: TargetState, reason: str) -> None:
         self.error = TargetFailed(self.name, reason)

@@ -50,6 +50,23 @@ def test_a_canary_that_is_away_in_its_bake_is_waited_for_and_taken_back(seconds,
     assert result.seconds < 30 + 600 + 100
 
 
+class AnswerLost(SimulatedTarget):
+    """The first activation of the old release begins, and nobody hears of it."""
+
+    async def activate(self, order, release_id):
+        if release_id == OLD:
+            self.at.faults.setdefault("activate", (Fault.LATE, 1))
+        return await super().activate(order, release_id)
+
+
+def test_a_way_back_whose_beginning_was_not_heard_of_is_begun_again_and_not_twice_at_once():
+    hosts = healthy(2)
+    hosts[0].sick = {NEW: 40}
+    _, states, _ = move(hosts, kind=AnswerLost)
+    assert states == ["REVERTED", "VERIFIED"]
+    assert (hosts[0].live, hosts[0].faults, hosts[0].problems) == (OLD, {"activate": (Fault.LATE, 0)}, [])
+
+
 def test_a_canary_on_its_first_release_has_nothing_to_go_back_to_and_says_so():
     hosts = healthy(2, committed=None)
     hosts[0].sick = {NEW: 40}
