@@ -178,7 +178,8 @@ async def test_a_reader_that_does_not_read_holds_up_the_writer(host: EmulatedHos
 
 
 async def test_a_command_that_reads_nothing_does_not_hang_its_client(host: EmulatedHost) -> None:
-    done = await run(host, "exec true", stdin=b"x" * 8 * MEBIBYTE)
+    # Long enough that its client is still writing when it ends.
+    done = await run(host, "exec sleep 1", stdin=b"x" * 8 * MEBIBYTE)
     assert done.exit_status == 0
 
 
