@@ -177,7 +177,7 @@ def test_a_deploy_mapped_over_models_moves_and_tells_of_each_model_by_itself(
     store = Path(place.environment["AIRFLOW__HYBRID__STORE_ROOT"])
     made = {
         model: stored_release(tmp_path, store, {"model.onnx": model.encode()}, 9, model).release_id
-        for model in ("digits", "faces")
+        for model in ("voices", "faces")
     }
 
     mapped = run("fleet_models").until_ended()

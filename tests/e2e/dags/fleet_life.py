@@ -36,7 +36,7 @@ MODELS = [
             "command": f"[ models/{model}/current -ef models/{model}/releases/$RELEASE_ID ]",
         },
     }
-    for model, host in zip(("digits", "faces"), HOSTS, strict=True)
+    for model, host in zip(("voices", "faces"), HOSTS, strict=True)
 ]
 with DAG("fleet_models", schedule=None, **SETTINGS):
     OnPremDeployOperator.partial(
