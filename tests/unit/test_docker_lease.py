@@ -169,7 +169,7 @@ async def test_a_dead_worker_s_lease_does_not_outlive_a_clock_that_was_put_back(
     # However often it is put back, and whoever looks.
     for clock in (NOW, NOW + timedelta(seconds=1), NOW - YEAR, NOW - YEAR + timedelta(seconds=1)):
         engine.clock = clock
-        with pytest.raises(TargetLocked, match="r-dead works on this target for at most (60|59) s"):
+        with pytest.raises(TargetLocked, match=r"r-dead works on this target for at most (60|59) s"):
             await take(engine, "r-other")
     engine.clock = NOW - YEAR + timedelta(seconds=61)
     held, _ = await take(engine, "r-other")

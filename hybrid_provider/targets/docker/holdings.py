@@ -8,7 +8,7 @@ of its own, made in one step and durable, with no file that could be read half w
     hybrid..<model>..record..<n>      what was committed: the one with the highest number counts
     hybrid..<model>..trial..<token>   what is activated and not committed; a token is <epoch>-<nonce>-<count>
     hybrid..<model>..lease..<epoch>   who works here
-    hybrid..<model>..seen..<nonce>..<second>   a lease's end anew, where the clock was put back since it was taken
+    hybrid..<model>..seen..<nonce>..<second>   the end of a lease by a clock that was put back
     hybrid..<model>..pin              the release that nothing may replace
 
 ``docker container prune`` and ``docker system prune`` leave all of them.

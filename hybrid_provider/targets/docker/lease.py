@@ -84,8 +84,8 @@ async def give_back(engine: Engine, holdings: Holdings, lease: Lease) -> None:
 async def _seen(engine: Engine, order: Order, holdings: Holdings) -> Holdings:
     """The holdings, once a lease that was taken in what is now the future has an end that comes in its time.
 
-    Where the clock was put back since, a dead worker's would hold for as long as it had been ahead. Its labels
-    cannot be changed, and a living worker must find it; so its end is a fact of its own.
+    Where the clock was put back since, a dead worker's would hold for as long as it had been ahead. Its
+    labels cannot be changed, and a living worker must find it; so its end is a fact of its own.
     """
     ahead = [each for each in holdings.leases if each.taken > holdings.clock]
     for each in ahead:

@@ -96,7 +96,9 @@ async def test_a_dead_worker_s_lease_does_not_outlive_an_engine_s_clock_that_was
             await dead.preflight(order_of(releases[0], "r-dead"))
     other = order_of(releases[1], "r-other")
     async with opened(target) as each:
-        with pytest.raises(TargetLocked, match=r"rollout r-dead works on this target for at most [56][0-9] s"):
+        with pytest.raises(
+            TargetLocked, match=r"rollout r-dead works on this target for at most [56][0-9] s"
+        ):
             await each.preflight(other)
         monkeypatch.setattr(survey, "clock_of", partial(clock, survey.clock_of, seconds=61))
         await each.preflight(other)
