@@ -35,10 +35,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """One artifact on its way."""
+    """One artifact on its way.
+
+    Attributes:
+        access: The account that holds it.
+        artifact: What it was when it was looked at.
+        seen: Its objects then; None where it was looked at elsewhere.
+        expected_sha256: Of the object's bytes.
+        progress: Called as bytes come.
+        limits: What it may unpack to.
+        transfer: How it is read.
+    """
 
     access: Access
     artifact: Artifact
+    seen: Sequence[StoredObject] | None
     expected_sha256: str | None
     progress: Callable[[Progress], None] | None
     limits: Limits
@@ -61,12 +72,16 @@ class Fetch:
             raise ConfigurationError(
                 f"{location}: expected_sha256 is of one object, this is a prefix of objects"
             )
-        objects = stored_objects(self.access, location, self.transfer)
+        objects = self._listed_again(location) if self.seen is None else self.seen
         if len(objects) > self.limits.files:
             raise ArtifactRefused(
                 f"{location} holds {len(objects)} objects, more than {self.limits.files}; "
                 "raise the limit if that is right"
             )
+        return objects
+
+    def _listed_again(self, location: Location) -> Sequence[StoredObject]:
+        objects = stored_objects(self.access, location, self.transfer)
         if artifact_of(location, objects).etag != self.artifact.etag:
             raise ArtifactChanged(
                 f"the objects under {location} are not those that were looked at; look again, then sync"

@@ -13,10 +13,10 @@ from hybrid_provider.artifacts.artifact import Artifact
 from hybrid_provider.artifacts.channels import CANDIDATE
 from hybrid_provider.artifacts.fetch import Fetch
 from hybrid_provider.artifacts.folder import store_errors_explained
-from hybrid_provider.artifacts.objects import Location
+from hybrid_provider.artifacts.objects import Location, artifact_of
 from hybrid_provider.artifacts.origin import check_origin
 from hybrid_provider.artifacts.policy import ArtifactPolicy
-from hybrid_provider.artifacts.reading import describe, stored_objects
+from hybrid_provider.artifacts.reading import stored_objects
 from hybrid_provider.artifacts.retention import in_use
 from hybrid_provider.artifacts.reuse import (
     OBJECTS,
@@ -32,9 +32,10 @@ from hybrid_provider.exceptions import ArtifactNotFound, ArtifactRefused, Config
 from hybrid_provider.names import checked_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from hybrid_provider.artifacts.objects import StoredObject
     from hybrid_provider.artifacts.progress import Progress
     from hybrid_provider.artifacts.reading import Access
     from hybrid_provider.artifacts.release import Release
@@ -100,26 +101,16 @@ def sync(
     expected_sha256 = None if expected_sha256 is None else _checked_sha256(expected_sha256)
     transfer, policy = transfer or TransferPolicy(), policy or ArtifactPolicy()
     policy.check_source(source.uri if isinstance(source, Artifact) else source)
-    artifact = source if isinstance(source, Artifact) else describe(access, source, transfer)
+    artifact, seen = _looked_at(access, source, transfer)
     if policy.asks_for_origin:
         check_origin(access, artifact, policy)
+    fetch = Fetch(access, artifact, seen, expected_sha256, progress, limits or Limits(), transfer)
     admission = Admission(policy, store, model, lambda: _signature_beside(access, artifact, transfer))
-    fetch = Fetch(access, artifact, expected_sha256, progress, limits or Limits(), transfer)
     # What is brought or found is held until the channel keeps it: another sync may prune meanwhile.
     with ExitStack() as held:
-        known = _found(store, model, artifact, expected_sha256, held)
-        if known is None:
-            with store.locked(model):
-                # Another process may have brought it while this one waited.
-                known = _found(store, model, artifact, expected_sha256, held)
-                if known is None:
-                    release, reused_bytes = _bring(
-                        fetch, admission, created or artifact.last_modified, provenance or {}
-                    )
-                    held.enter_context(in_use(store, release))
-        if known is not None:
-            admission.admit_known(known)
-            release, reused_bytes = known, artifact.size_bytes
+        release, reused_bytes = _found_or_brought(
+            fetch, admission, created or artifact.last_modified, provenance or {}, held
+        )
         store.point(model, CANDIDATE, release.release_id)
     return SyncResult(
         release=release,
@@ -129,11 +120,39 @@ def sync(
     )
 
 
-def _found(
-    store: ReleaseStore, model: str, artifact: Artifact, archive_sha256: str | None, held: ExitStack
-) -> Release | None:
-    """The artifact's release, kept from being pruned while ``held`` is open."""
-    known = store.find(model, artifact, archive_sha256=archive_sha256)
+def _looked_at(
+    access: Access, source: Artifact | str, transfer: TransferPolicy
+) -> tuple[Artifact, Sequence[StoredObject] | None]:
+    """The artifact, and where only its URI was given the objects that it is now."""
+    if isinstance(source, Artifact):
+        return source, None
+    location = Location.parse(source)
+    seen = stored_objects(access, location, transfer)
+    return artifact_of(location, seen), seen
+
+
+def _found_or_brought(
+    fetch: Fetch, admission: Admission, created: datetime, provenance: Mapping[str, object], held: ExitStack
+) -> tuple[Release, int]:
+    """The artifact's release and how many of its bytes were here; it is not pruned while ``held`` is open."""
+    store, model = admission.store, admission.model
+    known = _found(fetch, admission, held)
+    if known is None:
+        with store.locked(model):
+            # Another process may have brought it while this one waited.
+            known = _found(fetch, admission, held)
+            if known is None:
+                release, reused_bytes = _bring(fetch, admission, created, provenance)
+                held.enter_context(in_use(store, release))
+                return release, reused_bytes
+    admission.admit_known(known)
+    return known, fetch.artifact.size_bytes
+
+
+def _found(fetch: Fetch, admission: Admission, held: ExitStack) -> Release | None:
+    """The release that the store has of the artifact."""
+    store = admission.store
+    known = store.find(admission.model, fetch.artifact, archive_sha256=fetch.expected_sha256)
     if known is not None:
         try:
             held.enter_context(in_use(store, known))

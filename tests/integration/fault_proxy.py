@@ -27,6 +27,8 @@ class FaultProxy(ThreadingHTTPServer):
     that is a century behind. ``cut`` ends the connection half way, ``short`` and ``long`` are a byte less
     and a byte more than asked for, ``flip`` is another byte in the middle, ``stall`` is silence after half of it
     until the proxy ends, ``crawl`` is a byte at a time.
+
+    ``requests`` counts those GETs, and ``listings`` those of them that list a prefix of S3.
     """
 
     daemon_threads = True
@@ -36,6 +38,7 @@ class FaultProxy(ThreadingHTTPServer):
         self.upstream = urlsplit(upstream).netloc
         self.faults = deque(faults)
         self.requests = 0
+        self.listings = 0
         self.crawl_seconds = 0.1
         # S3's signature is over the host that was asked; fake-gcs-server wants its own.
         self.hides = False
@@ -62,6 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._forward(None)
             return
         self.server.requests += 1
+        self.server.listings += "list-type=2" in self.path
         fault = self.server.faults.popleft() if self.server.faults else None
         if fault in {"503", "403"}:
             self.send_response(int(fault))

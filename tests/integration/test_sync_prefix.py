@@ -18,7 +18,7 @@ from hybrid_provider.artifacts.reading import describe
 from hybrid_provider.artifacts.store import ReleaseStore
 from hybrid_provider.artifacts.sync import sync
 from hybrid_provider.artifacts.transfer_policy import TransferPolicy
-from hybrid_provider.exceptions import ArtifactRefused, ArtifactUnavailable
+from hybrid_provider.exceptions import ArtifactChanged, ArtifactRefused, ArtifactUnavailable
 from tests.integration.fault_proxy import faulty
 
 if TYPE_CHECKING:
@@ -62,6 +62,46 @@ def test_the_next_release_fetches_only_what_changed(bucket: Bucket, store, prefi
     assert store.verify(result.release) == ()
     old, new = inodes(first), inodes(result.release)
     assert {name for name in old if old[name] == new[name]} == {f"weights-{n}.bin" for n in (0, 1, 2, 4)}
+
+
+def test_a_prefix_given_by_its_uri_is_listed_once_and_so_is_an_artifact(bucket: Bucket, store, prefix):
+    """That of an artifact is the comparison with what it was when it was looked at."""
+    with faulty(bucket.endpoint) as proxy:
+        access = bucket.elsewhere(proxy.url)
+        release = sync(access, bucket.uri(prefix), "digits", store, transfer=QUICK).release
+        assert proxy.listings == 1
+        assert store.verify(release) == ()
+        sync(access, describe(bucket.access, bucket.uri(prefix), QUICK), "other", store, transfer=QUICK)
+        assert proxy.listings == 2
+
+
+def synced_while_another_is_put(bucket: Bucket, store, prefix, name):
+    """The release of a prefix, under which an object is put when its first bytes come."""
+    put = []
+
+    def put_another(progress):
+        if not put:
+            put.append(bucket.put(f"{prefix}{name}", os.urandom(SIZE)))
+
+    release = sync(
+        bucket.access, bucket.uri(prefix), "digits", store, transfer=QUICK, progress=put_another
+    ).release
+    assert put
+    return release
+
+
+def test_an_object_of_a_prefix_that_was_replaced_since_it_was_listed_is_refused(bucket, store, prefix):
+    with pytest.raises(ArtifactChanged, match=r"weights-4\.bin was replaced while it was being read"):
+        synced_while_another_is_put(bucket, store, prefix, "weights-4.bin")
+    assert store.release_ids("digits") == ()
+    assert left_over(store) == []
+
+
+def test_an_object_that_came_after_the_listing_is_in_the_next_release(bucket, store, prefix):
+    before = synced_while_another_is_put(bucket, store, prefix, "weights-5.bin")
+    assert [file.path for file in before.manifest.files] == [f"weights-{n}.bin" for n in range(5)]
+    after = sync(bucket.access, bucket.uri(prefix), "digits", store, transfer=QUICK)
+    assert (len(after.release.manifest.files), after.read_bytes) == (6, SIZE)
 
 
 def test_a_file_that_rotted_on_the_disk_is_fetched_again(bucket: Bucket, store, prefix):

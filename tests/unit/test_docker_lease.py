@@ -1,9 +1,9 @@
-"""Who works on a Docker Engine, by an engine whose clock stands still."""
+"""Who works on a Docker Engine, by an engine whose clock stands still until it is set."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote
 
 import pytest
@@ -13,9 +13,12 @@ from hybrid_provider.targets.docker import Serving, lease
 from hybrid_provider.targets.docker.activation import Activations
 from hybrid_provider.targets.docker.holdings import Role, labels_of, name_of
 from hybrid_provider.targets.docker.survey import holdings_of
+from hybrid_provider.targets.docker.tidying import sweep
 from hybrid_provider.targets.target import Order
 
 MODEL = "digits"
+NOW = datetime(2026, 11, 23, 18, 46, tzinfo=UTC)
+YEAR = timedelta(days=365)
 FIRST, SECOND = "20261123T180000Z-aaaaaaaaaaaa", "20261123T180100Z-bbbbbbbbbbbb"
 
 
@@ -25,6 +28,7 @@ class StoppedEngine:
     name = "edge"
 
     def __init__(self):
+        self.clock = NOW
         self.volumes = {}
         self.containers = {}
         for release in (FIRST, SECOND):
@@ -35,7 +39,7 @@ class StoppedEngine:
     async def ask(self, method, path, body=None, query=None, limit=None):
         kind, _, rest = path.removeprefix("/").partition("/")
         if kind == "info":
-            return {"SystemTime": "2026-11-23T18:46:00.25Z"}
+            return {"SystemTime": f"{self.clock:%Y-%m-%dT%H:%M:%S}.25Z"}
         if kind == "images":
             return {"Id": "sha256:1"}
         return getattr(self, f"_{kind}")(method, unquote(rest), body, query or {})
@@ -156,3 +160,38 @@ async def test_a_retry_fences_off_the_try_before_it_and_another_rollout_waits(en
         await lease.check(engine, MODEL, slow)
     with pytest.raises(TargetLocked, match="rollout r-1 works on this target for at most 60 s"):
         await take(engine, "r-2")
+
+
+async def test_a_dead_worker_s_lease_does_not_outlive_a_clock_that_was_put_back(engine):
+    """It would hold for the year by which the clock had been ahead."""
+    engine.clock = NOW + YEAR
+    await take(engine, "r-dead")
+    # However often it is put back, and whoever looks.
+    for clock in (NOW, NOW + timedelta(seconds=1), NOW - YEAR, NOW - YEAR + timedelta(seconds=1)):
+        engine.clock = clock
+        with pytest.raises(TargetLocked, match=r"r-dead works on this target for at most (60|59) s"):
+            await take(engine, "r-other")
+    engine.clock = NOW - YEAR + timedelta(seconds=61)
+    held, _ = await take(engine, "r-other")
+    found = await holdings_of(engine, MODEL)
+    assert [each.rollout for each in found.leases] == ["r-other"]
+    await sweep(engine, found, timedelta(0))
+    await lease.give_back(engine, await holdings_of(engine, MODEL), held)
+    assert {each.split("..")[2] for each in engine.volumes} == {"release", "proof"}
+
+
+async def test_a_living_worker_s_lease_stays_its_own_where_the_clock_is_put_back(engine):
+    engine.clock = NOW + YEAR
+    held, activations = await take(engine, "r-living")
+    engine.clock = NOW
+    with pytest.raises(TargetLocked):
+        await take(engine, "r-other")
+    await lease.check(engine, MODEL, held)
+    await activations.begin(FIRST)
+    await activations.commit()
+    await lease.give_back(engine, await holdings_of(engine, MODEL), held)
+    assert not [each for each in engine.volumes if each.split("..")[2] in {"lease", "seen"}]
+    await take(engine, "r-other")
+    # Later than any before, it lies in the future and is as long as any.
+    with pytest.raises(TargetLocked, match="at most 60 s"):
+        await take(engine, "r-third")

@@ -8,6 +8,7 @@ of its own, made in one step and durable, with no file that could be read half w
     hybrid..<model>..record..<n>      what was committed: the one with the highest number counts
     hybrid..<model>..trial..<token>   what is activated and not committed; a token is <epoch>-<nonce>-<count>
     hybrid..<model>..lease..<epoch>   who works here
+    hybrid..<model>..seen..<nonce>..<second>   the end of a lease by a clock that was put back
     hybrid..<model>..pin              the release that nothing may replace
 
 ``docker container prune`` and ``docker system prune`` leave all of them.
@@ -16,7 +17,7 @@ of its own, made in one step and durable, with no file that could be read half w
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -41,6 +42,7 @@ class Role(StrEnum):
     RECORD = "record"
     TRIAL = "trial"
     LEASE = "lease"
+    SEEN = "seen"
     PIN = "pin"
     SERVING = "serving"
     ROUTER = "router"
@@ -71,13 +73,18 @@ class Container:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """Who works on the model here; ``expires`` is by the engine's clock."""
+    """Who works on the model here; ``taken`` and ``expires`` are by the engine's clock."""
 
     volume: str
     rollout: str
     epoch: int
     nonce: str
+    taken: float
     expires: float
+
+    def seen_at(self, clock: float) -> Lease:
+        """As long as it was to be, from a time before the one at which it says that it was taken."""
+        return replace(self, taken=clock, expires=clock + self.expires - self.taken)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +130,8 @@ class Holdings:
         unproven: Releases that were begun only.
         containers: Name to serving container.
         records: All, the newest first.
-        leases: All.
+        leases: All, with the ends that they have by the clock as it was put back since.
+        seen: What gives leases such ends.
         trials: All; more than one only after a crash.
         pinned: The release that the model is pinned to here.
         loaders: Names of containers that only carry files in and out.
@@ -136,6 +144,7 @@ class Holdings:
     containers: Mapping[str, Container]
     records: tuple[Record, ...]
     leases: tuple[Lease, ...]
+    seen: tuple[Lease, ...]
     trials: tuple[Trial, ...]
     pinned: str | None
     loaders: tuple[str, ...]
@@ -211,6 +220,10 @@ def read_holdings(model: str, clock: float, volumes: Iterable[Json], containers:
     serving, loaders = _containers(model, containers)
     pins = [labels.get("release") for _, labels in by_role[Role.PIN]]
     records = (_record(labels) for _, labels in by_role[Role.RECORD])
+    leases, seen = (
+        tuple(filter(None, (_lease(name, labels) for name, labels in by_role[role])))
+        for role in (Role.LEASE, Role.SEEN)
+    )
     return Holdings(
         model=model,
         clock=clock,
@@ -218,7 +231,8 @@ def read_holdings(model: str, clock: float, volumes: Iterable[Json], containers:
         unproven=tuple(sorted(begun - releases.keys())),
         containers=serving,
         records=tuple(sorted(filter(None, records), key=lambda each: -each.number)),
-        leases=tuple(filter(None, (_lease(name, labels) for name, labels in by_role[Role.LEASE]))),
+        leases=tuple(_as_seen(lease, seen) for lease in leases),
+        seen=seen,
         trials=tuple(filter(None, (_trial(name, labels) for name, labels in by_role[Role.TRIAL]))),
         pinned=pins[0] if pins else None,
         loaders=loaders,
@@ -263,10 +277,17 @@ def _lease(volume: str, labels: Mapping[str, str]) -> Lease | None:
             rollout=labels["rollout"],
             epoch=int(labels["epoch"]),
             nonce=labels["nonce"],
+            taken=float(labels["taken"]),
             expires=float(labels["expires"]),
         )
     except (KeyError, ValueError):
         return None
+
+
+def _as_seen(lease: Lease, seen: Iterable[Lease]) -> Lease:
+    """By the clock as it was put back last: each time it was earlier than ever before."""
+    last = min((lease, *(each for each in seen if each.nonce == lease.nonce)), key=lambda each: each.taken)
+    return replace(last, volume=lease.volume)
 
 
 def _record(labels: Mapping[str, str]) -> Record | None:

@@ -27,6 +27,7 @@ async def take(engine: Engine, order: Order, holdings: Holdings) -> Lease:
     Raises:
         TargetLocked: Another rollout has it.
     """
+    holdings = await _seen(engine, order, holdings)
     _refuse_another(engine, order, holdings)
     epoch = holdings.next_epoch
     lease = Lease(
@@ -34,15 +35,10 @@ async def take(engine: Engine, order: Order, holdings: Holdings) -> Lease:
         rollout=order.rollout,
         epoch=epoch,
         nonce=secrets.token_hex(8),
+        taken=holdings.clock,
         expires=holdings.clock + order.lease.total_seconds(),
     )
-    named: dict[str, str | float] = {
-        "rollout": lease.rollout,
-        "epoch": epoch,
-        "nonce": lease.nonce,
-        "expires": lease.expires,
-    }
-    made = await make_volume(engine, lease.volume, labels_of(order.model, Role.LEASE, **named))
+    made = await make_volume(engine, lease.volume, _labels(order.model, Role.LEASE, lease))
     if made.get("hybrid.nonce") != lease.nonce:
         raise TargetLocked(engine.name, "another worker took this target in the same second; try again")
     try:
@@ -76,6 +72,37 @@ async def check(engine: Engine, model: str, lease: Lease) -> None:
             engine.name,
             f"superseded: {by} has taken this target over from {lease.rollout} (epoch {lease.epoch})",
         )
+
+
+async def give_back(engine: Engine, holdings: Holdings, lease: Lease) -> None:
+    """Give the lease back, and with it what was seen of it."""
+    await engine.remove(f"/volumes/{lease.volume}")
+    for each in holdings.seen:
+        await engine.remove(f"/volumes/{each.volume}")
+
+
+async def _seen(engine: Engine, order: Order, holdings: Holdings) -> Holdings:
+    """The holdings, once a lease that was taken in what is now the future has an end that comes in its time.
+
+    Where the clock was put back since, a dead worker's would hold for as long as it had been ahead. Its
+    labels cannot be changed, and a living worker must find it; so its end is a fact of its own.
+    """
+    ahead = [each for each in holdings.leases if each.taken > holdings.clock]
+    for each in ahead:
+        name = name_of(order.model, Role.SEEN, each.nonce, math.floor(holdings.clock))
+        await make_volume(engine, name, _labels(order.model, Role.SEEN, each.seen_at(holdings.clock)))
+    return await holdings_of(engine, order.model) if ahead else holdings
+
+
+def _labels(model: str, role: Role, lease: Lease) -> dict[str, str]:
+    named: dict[str, str | float] = {
+        "rollout": lease.rollout,
+        "epoch": lease.epoch,
+        "nonce": lease.nonce,
+        "taken": lease.taken,
+        "expires": lease.expires,
+    }
+    return labels_of(model, role, **named)
 
 
 def _refuse_another(engine: Engine, order: Order, holdings: Holdings) -> None:

@@ -173,7 +173,7 @@ class OpenedDockerTarget:
             await prune(self._engine, holdings, order.keep_releases)
             if holdings.record is None and not holdings.containers:
                 await way_of(self._engine, self._serving, order.model).clear()
-            await self._engine.remove(f"/volumes/{self._lease.volume}")
+            await lease.give_back(self._engine, holdings, self._lease)
             self._lease = None
         self._unguarded()
 

@@ -18,6 +18,9 @@ async def sweep(engine: Engine, holdings: Holdings, drain: timedelta) -> None:
     """Take away what dead workers left, and what a newer one of the same replaced."""
     for loader in holdings.loaders:
         await engine.remove(f"/containers/{loader}", {"force": "1"})
+    held = {lease.nonce for lease in holdings.leases}
+    for gone in (each for each in holdings.seen if each.nonce not in held):
+        await engine.remove(f"/volumes/{gone.volume}")
     for release_id in holdings.unproven:
         await engine.remove(f"/volumes/{name_of(holdings.model, Role.RELEASE, release_id)}")
     for record in holdings.records[1:]:

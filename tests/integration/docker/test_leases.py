@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -16,6 +17,7 @@ from hybrid_provider.exceptions import (
 from hybrid_provider.rollout.engine import Rollout
 from hybrid_provider.rollout.policy import RolloutPolicy
 from hybrid_provider.rollout.probe import HttpProbe
+from hybrid_provider.targets.docker import survey
 from hybrid_provider.targets.target import Placement
 from tests.integration.docker.targets import (
     behind_a_router,
@@ -26,6 +28,11 @@ from tests.integration.docker.targets import (
     served,
 )
 from tests.releases import make_release
+
+
+async def clock(right, engine, **off):
+    """What the engine says, as if its clock were off by so much."""
+    return await right(engine) + timedelta(**off).total_seconds()
 
 
 async def test_a_deploy_cancelled_in_mid_stream_leaves_no_release(target, tmp_path, model, docker):
@@ -77,6 +84,25 @@ async def test_one_engine_under_two_names_is_found_before_anything_is_brought(
     assert str(result.state) == "FAILED"
     told = "edge and edge-by-another-name are one place under several names; name it once"
     assert [result.detail, *(target.error for target in result.targets)] == [told] * 3
+    assert docker.names("volume", model) == []
+
+
+async def test_a_dead_worker_s_lease_does_not_outlive_an_engine_s_clock_that_was_put_back(
+    target, releases, docker, model, monkeypatch
+):
+    with monkeypatch.context() as while_it_is_ahead:
+        while_it_is_ahead.setattr(survey, "clock_of", partial(clock, survey.clock_of, days=365))
+        async with opened(target) as dead:
+            await dead.preflight(order_of(releases[0], "r-dead"))
+    other = order_of(releases[1], "r-other")
+    async with opened(target) as each:
+        with pytest.raises(
+            TargetLocked, match=r"rollout r-dead works on this target for at most [56][0-9] s"
+        ):
+            await each.preflight(other)
+        monkeypatch.setattr(survey, "clock_of", partial(clock, survey.clock_of, seconds=61))
+        await each.preflight(other)
+        await each.finish(other)
     assert docker.names("volume", model) == []
 
 
