@@ -169,19 +169,22 @@ def _has_sha256(path: Path, sha256: str) -> bool:
 
 
 def sync_to_disk(path: Path) -> None:
-    """Fsync a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    """Fsync a file or a folder of a release, in which nothing is a link."""
+    with _opened(path, os.O_NOFOLLOW) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sync_folder(path: Path) -> None:
     """Fsync a folder of the store; it, or the store's root, may be a link to where the disk is."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _opened(path, os.O_DIRECTORY) as descriptor:
         os.fsync(descriptor)
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -199,13 +202,10 @@ def sync_file_system(path: Path) -> bool:
         syncfs = ctypes.CDLL(None, use_errno=True).syncfs
     except (OSError, AttributeError):  # another libc
         return False
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with _opened(path, os.O_DIRECTORY) as descriptor:
         if syncfs(descriptor) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(path))
-    finally:
-        os.close(descriptor)
     return True
 
 

@@ -19,6 +19,7 @@ from hybrid_provider.exceptions import (
 from hybrid_provider.names import checked_name
 from hybrid_provider.targets.posix import PosixTarget
 from hybrid_provider.targets.shell import Finished
+from hybrid_provider.targets.ssh_bulk import send_in_bulk
 from hybrid_provider.targets.ssh_login import connect, reason_of
 from hybrid_provider.targets.ssh_ways import proxy_words
 from hybrid_provider.targets.target import Placement
@@ -192,6 +193,8 @@ async def _run(
     end = secrets.token_hex(8)
     text = f"{script}\n#{end}\n".encode()
     process = await _session(connection, _BOOTSTRAP)
+    if stdin is not None:
+        send_in_bulk(process.channel)
     process.stdin.write(_READING.format(size=len(text), end=end).encode() + text)
     _, stdout, stderr = await asyncio.gather(
         _feed(process, stdin), _answer(process.stdout), _answer(process.stderr)

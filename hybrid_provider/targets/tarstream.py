@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from hybrid_provider.artifacts.manifest import Manifest, ManifestFile
 
-# Read in pieces that make a thread's hop cheap, written in pieces that SSH's window takes whole.
-_READ_BYTES: Final = 2**22
+# Measured: into memory that is used over and over and stays in the processor's cache, a read costs a third of
+# one into new memory; and a thread's hop is cheap beside it. Written in pieces that SSH's window takes whole.
+_READ_BYTES: Final = 2**20
 _WRITE_BYTES: Final = 2**18
 _BLOCK_BYTES: Final = tarfile.BLOCKSIZE
 
@@ -157,25 +158,20 @@ async def rest_stream(
 async def _file_stream(
     folder: Path, file: ManifestFile, progress: Callable[[int], None], start: int
 ) -> AsyncIterator[bytes]:
-    pieces = _pieces(folder / PurePosixPath(file.path), file.size_bytes, start)
-    while piece := await asyncio.to_thread(next, pieces, b""):
-        for begin in range(0, len(piece), _WRITE_BYTES):
-            chunk = piece[begin : begin + _WRITE_BYTES]
-            yield chunk
-            progress(len(chunk))
-    yield _padding(file.size_bytes - start)
-
-
-def _pieces(path: Path, size_bytes: int, start: int) -> Iterator[bytes]:
-    left = size_bytes - start
-    with path.open("rb") as file:
-        file.seek(start)
+    path, left = folder / PurePosixPath(file.path), file.size_bytes - start
+    room = memoryview(bytearray(min(left, _READ_BYTES)))
+    with path.open("rb", buffering=0) as content:
+        content.seek(start)
         while left:
-            piece = file.read(min(left, _READ_BYTES))
-            if not piece:
+            size_bytes = await asyncio.to_thread(content.readinto, room[:left])
+            if not size_bytes:
                 raise OSError(f"{path} is {left} bytes shorter than its manifest says; run the sync again")
-            left -= len(piece)
-            yield piece
+            left -= size_bytes
+            for begin in range(0, size_bytes, _WRITE_BYTES):
+                chunk = bytes(room[begin : min(begin + _WRITE_BYTES, size_bytes)])
+                yield chunk
+                progress(len(chunk))
+    yield _padding(file.size_bytes - start)
 
 
 def _header(name: str, size_bytes: int) -> bytes:
