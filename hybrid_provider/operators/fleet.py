@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -163,11 +164,21 @@ class FleetOperator(BaseOperator):
         Raises:
             ConfigurationError: It is to be mapped over models, and has the asset of none.
         """
-        announces = cls.is_news and kwargs.get("stop_after") is None
-        if "model_name" not in kwargs:
-            _check_models_are_told(kwargs, "outlets" if announces else "inlets")
-        assets = with_asset(kwargs, kwargs.get("model_name"), announces=announces, reads=cls.reads_events)
-        return super().partial(**assets)
+        _check_defaults(kwargs)
+        made = super().partial(**kwargs)
+        given = given_to(made)
+        announces = cls.is_news and given.get("stop_after") is None
+        where = "outlets" if announces else "inlets"
+        told = any(map(_is_model, _listed(given.get(where))))
+        if "model_name" in kwargs or ("model_name" in given and not told):
+            model = given["model_name"]
+            made.kwargs.update(with_asset(made.kwargs, model, announces=announces, reads=cls.reads_events))
+        elif not told:
+            # Airflow warns of what was never mapped, as if that were the fault.
+            with warnings.catch_warnings(action="ignore"):
+                del made
+            raise ConfigurationError(_untold(kwargs.get("task_id"), where))
+        return made
 
     def _fleet(self, on_breach: str | None = None) -> Fleet:
         """The arguments, read.
@@ -176,6 +187,7 @@ class FleetOperator(BaseOperator):
             ConfigurationError: All that is wrong with them, in one message.
         """
         checked_name("model", self.model_name)
+        self._check_told()
         faults: list[ConfigurationError] = []
         policy = _read(lambda: _policy(self.policy, on_breach), faults)
         probe = _read(lambda: probe_of(literal("probe", self.probe)), faults)
@@ -184,6 +196,14 @@ class FleetOperator(BaseOperator):
         if policy is None or probe is None or targets is None:
             raise faults[0] if len(faults) == 1 else ConfigurationError("\n".join(map(str, faults)))
         return Fleet(model=self.model_name, targets=targets, policy=policy, probe=probe)
+
+    def _check_told(self) -> None:
+        """Of a task that is mapped over models, Airflow knows the assets that ``partial`` was given."""
+        dag = self.get_dag()
+        parsed = dag.task_dict.get(self.task_id, self) if dag else self
+        if model_asset(self.model_name) not in [*parsed.outlets, *parsed.inlets]:
+            where = "outlets" if self.announces else "inlets"
+            raise ConfigurationError(f"of {self.model_name}: {_untold(self.task_id, where)}")
 
     def _specs(self) -> list[TargetSpec]:
         return fleet_of(literal("targets", self.targets), literal("serving", self.serving))
@@ -258,13 +278,29 @@ def with_asset(
     return {**kwargs, "outlets": outlets, "inlets": inlets}
 
 
-def _check_models_are_told(kwargs: Mapping[str, Any], where: str) -> None:
-    """Airflow would drop the events and the state of assets that it has not met where the DAG is parsed."""
-    if not any(map(_is_model, _listed(kwargs.get(where)))):
+def given_to(made: Any) -> dict[str, Any]:  # noqa: ANN401 - Airflow's OperatorPartial
+    """What a task that is to be mapped has from ``partial``, and from the defaults of its DAG and groups."""
+    given: dict[str, Any] = {}
+    for parent in (made.kwargs.get("dag"), made.kwargs.get("task_group")):
+        given |= getattr(parent, "default_args", None) or {}
+    return {**given, **made.kwargs}
+
+
+def _check_defaults(kwargs: Mapping[str, Any]) -> None:
+    """Where the task runs, Airflow has forgotten these, and would take another model from the DAG's."""
+    if "model_name" in (kwargs.get("default_args") or {}) and "model_name" not in kwargs:
         raise ConfigurationError(
-            f"{kwargs.get('task_id')} is mapped over model_name, and Airflow registers the models' assets "
-            f"where the DAG is parsed; give partial({where}=[model_asset(name) for name in …]) all of them"
+            f"{kwargs.get('task_id')} has model_name in partial(default_args=…), which Airflow forgets "
+            "before a mapped task runs; give partial(model_name=…), or default_args of the DAG or a TaskGroup"
         )
+
+
+def _untold(task_id: object, where: str) -> str:
+    """Airflow would drop the events and the state of assets that it has not met where the DAG is parsed."""
+    return (
+        f"{task_id} is mapped over model_name, and Airflow registers the models' assets where the DAG is "
+        f"parsed; give partial({where}=[model_asset(name) for name in …]) all of them"
+    )
 
 
 def _listed(assets: object) -> list[object]:

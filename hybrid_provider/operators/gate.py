@@ -15,7 +15,7 @@ from hybrid_provider.exceptions import ConfigurationError, GateRefused, ReleaseN
 from hybrid_provider.fleet.assets import model_asset
 from hybrid_provider.names import checked_name
 from hybrid_provider.operators._literal import literal
-from hybrid_provider.operators.fleet import with_asset
+from hybrid_provider.operators.fleet import given_to, with_asset
 from hybrid_provider.training.gate import Champion, Gate, champion_of, metrics_of, read_metrics
 
 if TYPE_CHECKING:
@@ -98,7 +98,9 @@ class ModelGateOperator(BaseOperator, SkipMixin):
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:  # noqa: ANN401 - BaseOperator's own
         """As of ``BaseOperator``: a mapped task has its assets from here, not from ``__init__``."""
-        return super().partial(**with_asset(kwargs, kwargs.get("model_name"), announces=False))
+        made = super().partial(**kwargs)
+        made.kwargs.update(with_asset(made.kwargs, given_to(made).get("model_name"), announces=False))
+        return made
 
     @explained
     def execute(self, context: Context) -> VerdictDict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from contextlib import contextmanager
 from datetime import timedelta
@@ -9,7 +10,15 @@ from datetime import timedelta
 import pytest
 
 from hybrid_provider.targets.target import Order, Placement
+from tests.releases import make_release
 from tests.servers import REQUIRE_ALL
+
+
+def odd_release(folder):
+    """A file of some parts, one whose name a shell must not read, and an empty one."""
+    return make_release(
+        folder, {"model.onnx": os.urandom(700_000), "a b/ü 'quoted' $(name)": b"odd", "empty": b""}
+    )
 
 
 def order_of(release, rollout="r-1", keep=5, seconds=20):

@@ -16,17 +16,13 @@ from hybrid_provider.exceptions import (
     TargetFailed,
 )
 from hybrid_provider.targets.target import Placement
-from tests.integration.posixtargets import deployed, order_of
+from tests.integration.posixtargets import deployed, odd_release, order_of
 from tests.integration.sshhosts import lock_is_free
-from tests.releases import make_release
 
 
 @pytest.fixture
 def release(tmp_path):
-    return make_release(
-        tmp_path / "store",
-        {"model.onnx": os.urandom(700_000), "a b/ü 'quoted' $(name)": b"odd", "empty": b""},
-    )
+    return odd_release(tmp_path / "store")
 
 
 def processes_in(folder):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.planted.bug import Bug
 
-ARCHIVE = ("tests/unit/test_archive.py",)
+ARCHIVE = ("tests/unit/test_archive.py", "tests/unit/test_archive_hostile.py")
 FAULTS = ("tests/integration/test_sync_faults.py",)
 PREFIX = ("tests/integration/test_sync_prefix.py",)
 RESUME = ("tests/integration/test_sync_resume.py",)
@@ -217,7 +217,7 @@ BUGS = (
         "artifacts/file_names.py",
         "if self._bytes > MAX_NAMES_BYTES:",
         "if not self._bytes:",
-        ("tests/unit/test_archive.py", "tests/unit/test_manifest.py"),
+        ("tests/unit/test_archive_hostile.py", "tests/unit/test_manifest.py"),
     ),
     Bug(
         "a listing may fill the memory",
@@ -232,6 +232,13 @@ BUGS = (
         "record.msg, record.args = masked, ()",
         "pass",
         ("tests/integration/test_sync_assumed_role.py",),
+    ),
+    Bug(
+        "a late part lets all others fill the memory",
+        "artifacts/transfer.py",
+        "self._submit(1)",
+        "self._submit(2)",
+        ("tests/integration/test_sync_memory.py",),
     ),
     Bug("a full disk is not explained", "artifacts/folder.py", "    errno.ENOSPC:", "    9999:", FAULTS),
 )

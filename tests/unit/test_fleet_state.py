@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk import Asset
+from airflow.sdk import DAG, Asset, TaskGroup
 
 from hybrid_provider.exceptions import ConfigurationError
 from hybrid_provider.fleet.assets import model_asset
@@ -18,6 +18,7 @@ from hybrid_provider.fleet.state import FleetState, RowWriter
 from hybrid_provider.fleet.told import rows_told
 from hybrid_provider.operators.deploy import OnPremDeployOperator
 from hybrid_provider.operators.fleet import with_asset
+from hybrid_provider.operators.gate import ModelGateOperator
 from hybrid_provider.operators.pin import OnPremPinOperator
 from hybrid_provider.operators.preflight import FleetPreflightOperator
 from hybrid_provider.rollout.result import JournalEntry, RolloutResult, TargetResult
@@ -306,6 +307,54 @@ def test_a_deploy_has_its_model_as_an_outlet_and_so_has_a_mapped_one():
     )
     assert single.outlets == [asset]
     assert mapped.outlets == [asset]
+
+
+def test_a_mapped_deploy_has_its_model_from_the_default_args_of_its_dag_or_task_group():
+    settings = {"release": "latest"}
+    with DAG("sites", schedule=None, default_args={"model_name": "digits"}) as dag:
+        OnPremDeployOperator.partial(task_id="one", **settings).expand(targets=[["a"]])
+        OnPremDeployOperator.partial(task_id="two", model_name="faces", **settings).expand(targets=[["a"]])
+        canary = {"stop_after": "canary", "default_args": {"owner": "site"}, **settings}
+        with TaskGroup("site", default_args={"model_name": "voices"}), TaskGroup("rack"):
+            OnPremDeployOperator.partial(task_id="three", **canary).expand(targets=[["a"]])
+    digits, faces, voices = map(model_asset, ("digits", "faces", "voices"))
+    told = {name: (task.outlets, task.inlets) for name, task in dag.task_dict.items()}
+    assert told == {"one": ([digits], []), "two": ([faces], []), "site.rack.three": ([], [voices])}
+    models = {name: task.unmap({"targets": ["a"]}).model_name for name, task in dag.task_dict.items()}
+    assert models == {"one": "digits", "two": "faces", "site.rack.three": "voices"}
+
+
+def test_a_mapped_gate_reads_the_model_of_its_dag_s_default_args():
+    with DAG("gates", schedule=None, default_args={"model_name": "digits"}):
+        mapped = ModelGateOperator.partial(task_id="gate").expand(candidate=[{"accuracy": 1}])
+    assert mapped.inlets == [model_asset("digits")]
+
+
+def test_a_task_mapped_over_models_keeps_their_assets_whatever_the_default_model_is():
+    names = ("faces", "voices")
+    with DAG("models", schedule=None, default_args={"model_name": "digits"}):
+        mapped = OnPremDeployOperator.partial(
+            task_id="m", release="latest", targets=["a"], outlets=[model_asset(name) for name in names]
+        ).expand(model_name=names)
+    assert mapped.outlets == [model_asset(name) for name in names]
+
+
+def test_an_instance_whose_model_was_left_out_of_the_assets_is_refused_before_anything_is_done():
+    with DAG("models", schedule=None):
+        mapped = OnPremDeployOperator.partial(
+            task_id="m", release="latest", targets=["edge_01"], outlets=[model_asset("digits")]
+        ).expand(model_name=["digits", "faces"])
+    with pytest.raises(ConfigurationError, match=r"of faces: m is mapped.*partial\(outlets=\[model_asset"):
+        mapped.unmap({"model_name": "faces"})._fleet()
+
+
+def test_a_model_that_airflow_would_forget_before_the_task_runs_is_refused():
+    """It forgets ``default_args`` of a partial task, and the deploy would be one of the DAG's model."""
+    with (
+        DAG("forgotten", schedule=None, default_args={"model_name": "digits"}),
+        pytest.raises(ConfigurationError, match=r"m has model_name in .*give partial\(model_name=…\)"),
+    ):
+        OnPremDeployOperator.partial(task_id="m", release="latest", default_args={"model_name": "faces"})
 
 
 @pytest.mark.parametrize("operator", [OnPremPinOperator, FleetPreflightOperator])

@@ -21,10 +21,10 @@ SETTINGS = {
     "render_template_as_native_obj": True,
 }
 
-with DAG("fleet_mapped", schedule=None, **SETTINGS):
-    OnPremDeployOperator.partial(
-        task_id="deploy", model_name="digits", release="{{ params.release }}", policy=POLICY
-    ).expand(targets=[[host] for host in HOSTS])
+with DAG("fleet_mapped", schedule=None, default_args={"model_name": "digits"}, **SETTINGS):
+    OnPremDeployOperator.partial(task_id="deploy", release="{{ params.release }}", policy=POLICY).expand(
+        targets=[[host] for host in HOSTS]
+    )
 
 # Each model on a host of its own, asked by a probe for its own link.
 MODELS = [
