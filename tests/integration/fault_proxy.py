@@ -28,6 +28,8 @@ class FaultProxy(ThreadingHTTPServer):
     and a byte more than asked for, ``flip`` is another byte in the middle, ``stall`` is silence after half of it
     until the proxy ends, ``crawl`` is a byte at a time.
 
+    A GET whose range begins as ``late_range`` waits until ``late`` is set.
+
     ``requests`` counts those GETs, and ``listings`` those of them that list a prefix of S3.
     """
 
@@ -40,6 +42,8 @@ class FaultProxy(ThreadingHTTPServer):
         self.requests = 0
         self.listings = 0
         self.crawl_seconds = 0.1
+        self.late_range = ""
+        self.late = threading.Event()
         # S3's signature is over the host that was asked; fake-gcs-server wants its own.
         self.hides = False
         self.ending = threading.Event()
@@ -67,6 +71,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests += 1
         self.server.listings += "list-type=2" in self.path
         fault = self.server.faults.popleft() if self.server.faults else None
+        if self.server.late_range and (self.headers["Range"] or "").startswith(self.server.late_range):
+            self.server.late.wait()
         if fault in {"503", "403"}:
             self.send_response(int(fault))
             self.send_header("Content-Length", "0")
@@ -144,6 +150,7 @@ def faulty(upstream: str, *faults: str) -> Iterator[FaultProxy]:
         yield proxy
     finally:
         proxy.ending.set()
+        proxy.late.set()
         proxy.shutdown()
         thread.join()
         proxy.server_close()

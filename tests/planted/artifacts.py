@@ -233,5 +233,12 @@ BUGS = (
         "pass",
         ("tests/integration/test_sync_assumed_role.py",),
     ),
+    Bug(
+        "a late part lets all others fill the memory",
+        "artifacts/transfer.py",
+        "self._submit(1)",
+        "self._submit(2)",
+        ("tests/integration/test_sync_memory.py",),
+    ),
     Bug("a full disk is not explained", "artifacts/folder.py", "    errno.ENOSPC:", "    9999:", FAULTS),
 )
