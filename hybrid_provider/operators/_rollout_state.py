@@ -40,11 +40,12 @@ class RolloutMemory:
         """For a new try."""
         kept: dict[str, Any] = TaskState(context).get(_KEY) or {}
         generation = int(kept.get("generation", 0))
-        if "began" in kept:
-            return cls._of(context, generation, datetime.fromisoformat(kept["began"]), first=False)
-        began = datetime.now(UTC)
-        TaskState(context).set(_KEY, {"generation": generation, "began": began.isoformat()})
-        return cls._of(context, generation, began, first=True)
+        first, now = "began" not in kept, datetime.now(UTC)
+        # Where this clock was put back since, a bake would seem never to have begun.
+        began = now if first else min(now, datetime.fromisoformat(kept["began"]))
+        if began == now:
+            TaskState(context).set(_KEY, {"generation": generation, "began": began.isoformat()})
+        return cls._of(context, generation, began, first=first)
 
     # After a deferral the same is known as after a lost worker.
     resume = begin

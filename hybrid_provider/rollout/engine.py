@@ -166,7 +166,7 @@ class Rollout(Operation):
         """Watch the canary; a later run watches one that an earlier run switched for what is left of it."""
         others = bool(self._in_state(TargetState.VERIFIED))
         sick = {member: member.sick for member in canary if member.sick}
-        baking = {member: self._bake_left(member) for member in canary if others and not member.sick}
+        baking = {member: await self._bake_left(member) for member in canary if others and not member.sick}
         baking = {member: left for member, left in baking.items() if left}
         if baking or sick:
             await self._watch(baking, sick)
@@ -185,12 +185,22 @@ class Rollout(Operation):
         sick |= {member: why for member, why in zip(baking, reasons, strict=True) if why is not None}
         await self._in_lanes(list(sick), lambda member: member.go_back(sick[member]), lambda: True)
 
-    def _bake_left(self, member: Member) -> timedelta:
+    async def _bake_left(self, member: Member) -> timedelta:
         if member.state is TargetState.SUCCEEDED:
             return self._policy.bake_time
         if member.state is TargetState.ALREADY_CURRENT:
-            return max(self._policy.bake_time - member.readiness.live, _NONE)
+            return max(self._policy.bake_time - await self._baked(member), _NONE)
         return _NONE
+
+    async def _baked(self, member: Member) -> timedelta:
+        """For how long a canary has served, by its own clock; but no longer than the rollout that did it.
+
+        A clock may be put forward in a bake, as that of a host is which has just started.
+        """
+        live = member.readiness.live
+        if not _NONE < self._age < min(live, self._policy.bake_time):
+            return live
+        return self._age if await member.owner() == self._order.rollout else live
 
     async def _end_early(self, *, switched: bool) -> None:
         """The end that was asked for, or that failures call for."""

@@ -200,6 +200,11 @@ class CommandProbe:
         except re.error as error:
             raise ConfigurationError(f"probe expect_output {self.expect_output!r}: {error}") from None
 
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """See :func:`programs_of`."""
+        return ("sh",)
+
     async def check(self, target: Target, release_id: str) -> Answer:
         """See :meth:`Probe.check`."""
         text = f"RELEASE_ID={shlex.quote(release_id)}; export RELEASE_ID\n{self.command}"

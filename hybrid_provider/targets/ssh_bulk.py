@@ -26,10 +26,12 @@ _CHANNEL_DATA: Final = 94
 _HEAD: Final = struct.Struct(">BBII")
 _LENGTH: Final = struct.Struct(">I")
 _LEAST_PADDING: Final = 4
+_MOST_PADDING: Final = 19
 # RFC 5647: a nonce is four bytes that stay and a counter of the packets; the tag follows what it vouches for.
 _COUNTER: Final = struct.Struct(">Q")
 _BLOCK_BYTES: Final = 16
 _TAG_BYTES: Final = 16
+_AROUND_BYTES: Final = _LENGTH.size + _TAG_BYTES
 _FIXED_BYTES: Final = 4
 _OF_A_CHANNEL: Final = (
     "_conn",
@@ -70,13 +72,13 @@ def send_in_bulk(channel: asyncssh.SSHClientChannel[bytes]) -> bool:
 
 
 class _Bulk:
-    """Sends whole packets of one channel; what is left over, asyncssh sends."""
+    """Sends the data of one channel; for the rest, asyncssh's own method is called after it."""
 
     def __init__(self, channel: Any) -> None:  # noqa: ANN401 - what is used of it has no types
         self._channel = channel
         self._connection = channel._conn
         self._flush_the_rest = channel._flush_send_buf
-        self._packets = _Packets(channel._send_chan, channel._send_pktsize)
+        self._packets = _Packets(channel._send_chan, min(channel._send_pktsize, _BATCH_BYTES))
 
     def flush(self) -> None:
         """Send what was written, as far as the host's window lets it through."""
@@ -100,17 +102,17 @@ class _Bulk:
         )
 
     def _send_batch(self) -> bool:
-        """Whether there were whole packets to send, now sent."""
+        """Whether there was something to send, now sent."""
         channel = self._channel
         if not channel._send_buf:
             return False
         written, kind = channel._send_buf[0]
-        count = min(len(written), channel._send_window, _BATCH_BYTES) // self._packets.data_bytes
-        if kind is not None or not count:
+        size_bytes = min(len(written), channel._send_window, _BATCH_BYTES)
+        if kind is not None or not size_bytes:
             return False
-        size_bytes = count * self._packets.data_bytes
-        with memoryview(written) as data:
-            self._send(data[:size_bytes], count)
+        # Both released here: the error of a lost connection keeps what was passed on alive.
+        with memoryview(written) as whole, whole[:size_bytes] as data:
+            self._send(data)
         del written[:size_bytes]
         if not written:
             del channel._send_buf[0]
@@ -118,14 +120,14 @@ class _Bulk:
         channel._send_window -= size_bytes
         return True
 
-    def _send(self, data: memoryview, count: int) -> None:
+    def _send(self, data: memoryview) -> None:
         """Send packets; the connection's counters are then as after each of them."""
         connection, cipher = self._connection, self._connection._send_encryption._cipher
         # Whatever fails before the next nonce is noted, nothing was sent: no nonce is seen twice.
-        sealed, nonce = self._packets.sealed(cipher._key, cipher._iv, data)
+        sealed, count, nonce = self._packets.sealed(cipher._key, cipher._iv, data)
         cipher._iv = nonce
         connection._send_seq = (connection._send_seq + count) % 2**32
-        connection._rekey_bytes_sent += count * self._packets.plain_bytes
+        connection._rekey_bytes_sent += len(sealed) - count * _AROUND_BYTES
         connection._send(sealed)
         still_to_send = getattr(connection._transport, "get_write_buffer_size", lambda: len(sealed))
         if still_to_send():
@@ -133,46 +135,51 @@ class _Bulk:
 
 
 class _Packets:
-    """Makes packets of one channel that are all of one size, in memory that is used over and over.
+    """Makes packets of one channel, in memory that is used over and over.
 
     Args:
         channel: The number that the host gave it.
-        data_bytes: Of each packet.
+        most_bytes: Of data in a packet, as the host allows.
     """
 
-    def __init__(self, channel: int, data_bytes: int) -> None:
-        self.data_bytes = data_bytes
-        padding = -(_HEAD.size + data_bytes) % _BLOCK_BYTES
-        padding += _BLOCK_BYTES if padding < _LEAST_PADDING else 0
-        self.plain_bytes = _HEAD.size + data_bytes + padding
-        self._plain = bytearray(self.plain_bytes)
-        _HEAD.pack_into(self._plain, 0, padding, _CHANNEL_DATA, channel, data_bytes)
-        self._data = memoryview(self._plain)[_HEAD.size : -padding]
-        self._padding = memoryview(self._plain)[-padding:]
-        self._length = _LENGTH.pack(self.plain_bytes)
+    def __init__(self, channel: int, most_bytes: int) -> None:
+        self._channel = channel
+        self._most_bytes = most_bytes
+        self._plain = memoryview(bytearray(_HEAD.size + most_bytes + _MOST_PADDING))
         self._key = b""
         self.leave_room()
 
     def leave_room(self) -> None:
         """Take other memory from now on: what was made is still to be sent."""
-        blank = self._length + bytes(self.plain_bytes + _TAG_BYTES)
-        self._room = memoryview(bytearray(blank * (_BATCH_BYTES // self.data_bytes)))
-        self._sealed_bytes = len(blank)
+        most = -(-_BATCH_BYTES // self._most_bytes)
+        self._room = memoryview(bytearray(most * (len(self._plain) + _AROUND_BYTES)))
 
-    def sealed(self, key: bytes, nonce: bytes, data: memoryview) -> tuple[memoryview, bytes]:
-        """The packets of ``data``, which fills each, valid until the next call; and the nonce after them."""
+    def sealed(self, key: bytes, nonce: bytes, data: memoryview) -> tuple[memoryview, int, bytes]:
+        """The packets of at most a batch: their bytes until the next call, how many, and the next nonce."""
         if key != self._key:
             self._aead, self._key = _aead(key), key
         fixed, counter = nonce[:_FIXED_BYTES], int.from_bytes(nonce[_FIXED_BYTES:], "big")
-        self._padding[:] = os.urandom(len(self._padding))
-        at = 0
-        for start in range(0, len(data), self.data_bytes):
-            self._data[:] = data[start : start + self.data_bytes]
-            body = self._room[at + len(self._length) : at + self._sealed_bytes]
-            self._aead.encrypt_into(fixed + _COUNTER.pack(counter), self._plain, self._length, body)
-            counter = (counter + 1) % 2**64
-            at += self._sealed_bytes
-        return self._room[:at], fixed + _COUNTER.pack(counter)
+        random = os.urandom(_MOST_PADDING)
+        at = count = 0
+        for start in range(0, len(data), self._most_bytes):
+            plain = self._filled(data[start : start + self._most_bytes], random)
+            length = _LENGTH.pack(len(plain))
+            begin = at + len(length)
+            self._room[at:begin] = length
+            at = begin + len(plain) + _TAG_BYTES
+            self._aead.encrypt_into(fixed + _COUNTER.pack(counter), plain, length, self._room[begin:at])
+            counter, count = (counter + 1) % 2**64, count + 1
+        return self._room[:at], count, fixed + _COUNTER.pack(counter)
+
+    def _filled(self, data: memoryview, random: bytes) -> memoryview:
+        """One packet that is not yet encrypted."""
+        end = _HEAD.size + len(data)
+        padding = -end % _BLOCK_BYTES
+        padding += _BLOCK_BYTES if padding < _LEAST_PADDING else 0
+        _HEAD.pack_into(self._plain, 0, padding, _CHANNEL_DATA, self._channel, len(data))
+        self._plain[_HEAD.size : end] = data
+        self._plain[end : end + padding] = random[:padding]
+        return self._plain[: end + padding]
 
 
 def _aead(key: bytes) -> AESGCM:

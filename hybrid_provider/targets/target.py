@@ -31,7 +31,7 @@ class Order:
         keep_releases: How many of the newest releases stay on the target.
         drain: How long what the target is doing may take to end before the switch.
         verify_all: Hash also the files that the target's own record shows untouched since they were verified.
-        programs: What else a POSIX target must have, for the probe; ``curl/wget`` is one of these two.
+        programs: What the probe runs where the model does; ``curl/wget`` is one of these two.
     """
 
     model: str

@@ -106,6 +106,19 @@ async def test_a_living_worker_s_lease_stays_its_own_where_the_clock_is_put_back
     assert (await opened.inspect("digits")).committed == releases[0].release_id
 
 
+async def test_a_retry_s_lease_is_as_long_as_any_where_the_clock_was_put_back_before_it(tmp_path, releases):
+    """Its epoch, later than any before, lies in the future; each who looked made it shorter."""
+    retried, other = order_of(releases[0], "r-retried"), order_of(releases[1], "r-other")
+    for off in ("30 second", "0 second"):
+        await opened_with(tmp_path, off=off).preflight(retried)
+    for off in ("1 second", "2 second", "40 second"):
+        with pytest.raises(TargetLocked, match=r"r-retried works on this target for at most [125][0-9] s"):
+            await opened_with(tmp_path, off=off).preflight(other)
+    later = opened_with(tmp_path, off="62 second")
+    await later.preflight(other)
+    await later.finish(other)
+
+
 async def test_an_activation_s_deadline_is_no_matter_of_the_clock(tmp_path, releases):
     """It neither ends early nor late where each look finds the clock a day from the one before."""
     for number, release in enumerate(releases[:2]):

@@ -75,6 +75,23 @@ def test_a_canary_on_its_first_release_has_nothing_to_go_back_to_and_says_so():
     assert "no earlier release" in result.targets[0].error
 
 
+@pytest.mark.parametrize(
+    ("owner", "live", "age", "left"),
+    [("r-1", 86400, 10, [50]), ("r-1", 20, 30, [40]), ("r-0", 86400, 10, []), ("r-1", 86400, 60, [])],
+    ids=["put forward", "right", "switched by another rollout", "old enough"],
+)
+def test_a_bake_that_goes_on_is_not_cut_short_by_a_host_s_clock_that_was_put_forward(owner, live, age, left):
+    hosts = healthy(2)
+    hosts[0].live = hosts[0].committed = NEW
+    hosts[0].previous, hosts[0].owner, hosts[0].since = OLD, owner, -live
+    hosts[0].releases.add(NEW)
+    result, states, journal = move(hosts, age=age)
+    assert (str(result.state), states) == ("SUCCEEDED", ["ALREADY_CURRENT", "SUCCEEDED"])
+    baked = [float(entry.detail.removesuffix(" s")) for entry in journal if entry.state == "BAKING"]
+    # What a preflight takes counts as well.
+    assert baked == pytest.approx(left, abs=2)
+
+
 def test_lost_probes_in_a_bake_are_noise_and_three_in_a_row_are_not():
     result, _, _ = move(healthy(2), Blinking(30, 31, 33, 34))
     assert str(result.state) == "SUCCEEDED"

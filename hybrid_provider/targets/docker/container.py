@@ -94,6 +94,17 @@ def loader_body(model: str, image: str, mounts: dict[str, str], *, read_only: bo
     }
 
 
+def looked_into_body(serving: Serving, model: str) -> Body:
+    """A container that is never started: what of its programs a serving container will have is seen in it."""
+    return {
+        "Image": serving.image,
+        "Cmd": ["none"],
+        "Env": [f"{key}={value}" for key, value in sorted(serving.env.items())],
+        "Labels": labels_of(model, Role.LOADER),
+        "HostConfig": {"NetworkMode": "none", "VolumesFrom": serving.host_config.get("VolumesFrom")},
+    }
+
+
 def router_body(serving: Serving, model: str) -> Body:
     """The router of a model."""
     body: Body = {

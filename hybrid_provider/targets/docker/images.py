@@ -68,14 +68,14 @@ async def find(engine: Engine, image: str, machine: str, login: RegistryLogin | 
 
 async def pull(
     engine: Engine, image: str, login: RegistryLogin | None, progress: Callable[[int], None]
-) -> None:
-    """Pull an image that is not there.
+) -> bool:
+    """Pull an image that is not there; whether it was not.
 
     Raises:
         TargetFailed: It cannot be pulled.
     """
     if await engine.there(f"/images/{quote(image, safe='')}/json") is not None:
-        return
+        return False
     # Without a tag the engine would pull all that there are.
     tagged = image if "@" in image or ":" in image.rpartition("/")[2] else f"{image}:latest"
     query, headers = {"fromImage": tagged}, _credentials(login)
@@ -84,6 +84,7 @@ async def pull(
             progress(0)
             if (error := _error_of(line)) is not None:
                 raise TargetFailed(engine.name, f"image {image} could not be pulled: {error}")
+    return True
 
 
 async def carrier(engine: Engine) -> str:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from hybrid_provider.targets.docker.holdings import PREFIX, Role, read_clock, read_holdings
 from hybrid_provider.targets.docker.images import find
+from hybrid_provider.targets.docker.programs import missing
 from hybrid_provider.targets.docker.serving import Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from hybrid_provider.targets.docker.engine import Engine, Json
     from hybrid_provider.targets.docker.holdings import Holdings
@@ -47,8 +48,10 @@ async def holdings_of(engine: Engine, model: str) -> Holdings:
     return read_holdings(model, clock, volumes, containers or [])
 
 
-async def survey(engine: Engine, serving: Serving, model: str, login: RegistryLogin | None) -> Survey:
-    """Look for all faults in one go."""
+async def survey(
+    engine: Engine, serving: Serving, model: str, login: RegistryLogin | None, programs: Sequence[str]
+) -> Survey:
+    """Look for all faults in one go; in an image that is here, also for the programs of a probe."""
     info = await engine.ask("GET", "/info")
     machine = str(info.get("Architecture", ""))
     faults = _host_faults(serving, info)
@@ -57,6 +60,8 @@ async def survey(engine: Engine, serving: Serving, model: str, login: RegistryLo
     if serving.strategy is Strategy.BLUE_GREEN:
         images.append(await find(engine, str(serving.router_image), machine, login))
     faults += [each.fault for each in images if each.fault]
+    if image.image_id:
+        faults += await missing(engine, serving, model, programs)
     for network in serving.networks:
         if await engine.there(f"/networks/{network}") is None:
             faults.append(f"network {network} is not on the engine; make it with `docker network create`")

@@ -18,6 +18,7 @@ from hybrid_provider.targets.docker.engine import Engine
 from hybrid_provider.targets.docker.guard import Guard
 from hybrid_provider.targets.docker.holdings import Role, labels_of, name_of
 from hybrid_provider.targets.docker.images import pull
+from hybrid_provider.targets.docker.programs import missing
 from hybrid_provider.targets.docker.serving import Strategy
 from hybrid_provider.targets.docker.survey import holdings_of, survey
 from hybrid_provider.targets.docker.switching import way_of
@@ -75,7 +76,7 @@ class OpenedDockerTarget:
             TargetLocked: Another rollout works on this target.
         """
         self._lease, self._activations, self._model = None, None, order.model
-        surveyed = await survey(self._engine, self._serving, order.model, self._target.login)
+        surveyed = await survey(self._engine, self._serving, order.model, self._target.login, order.programs)
         if surveyed.faults:
             raise TargetNotReady(self.name, "; ".join(surveyed.faults))
         found = await self._holdings(order.model)
@@ -107,11 +108,11 @@ class OpenedDockerTarget:
 
         Raises:
             TargetFailed: It did not arrive whole; nothing of it is left on the engine.
+            TargetNotReady: The image that was pulled lacks programs of the probe.
         """
         await self._ours(order)
         release, model = order.brought, order.model
-        for image in filter(None, (self._serving.image, self._serving.router_image)):
-            await pull(self._engine, image, self._target.login, progress)
+        await self._pull(order, progress)
         holdings = await self._holdings(model)
         if holdings.releases.get(release.release_id) == release.digest:
             where = (self._engine, model, release.release_id, release.digest)
@@ -232,6 +233,16 @@ class OpenedDockerTarget:
         if self._guard is not None:
             self._guard.dismiss()
             self._guard = None
+
+    async def _pull(self, order: Order, progress: Callable[[int], None]) -> None:
+        login, router = self._target.login, self._serving.router_image
+        if await pull(self._engine, self._serving.image, login, progress):
+            # What nobody could look into before it was here.
+            faults = await missing(self._engine, self._serving, order.model, order.programs)
+            if faults:
+                raise TargetNotReady(self.name, "; ".join(faults))
+        if router is not None:
+            await pull(self._engine, router, login, progress)
 
     async def _holdings(self, model: str) -> Holdings:
         return await holdings_of(self._engine, model)

@@ -75,12 +75,12 @@ lock() {
 }
 
 lease() {
-    holder= held=0 expires=0 held_by=
-    [ ! -f .lease ] || read -r holder held expires held_by <.lease
+    holder= held=0 expires=0 held_by= taken=0
+    [ ! -f .lease ] || read -r holder held expires held_by taken <.lease
 }
 
-take_lease() {  # take_lease HOLDER EPOCH EXPIRES NONCE
-    printf '%s %s %s %s\n' "$@" >.lease.new && mv -f .lease.new .lease
+take_lease() {  # take_lease HOLDER EPOCH EXPIRES NONCE NOW
+    printf '%s %s %s %s %s\n' "$@" >.lease.new && mv -f .lease.new .lease
 }
 
 # A worker that lost its lease, because it was thought dead, must not act on what it once knew. Its nonce tells its lease

@@ -47,11 +47,10 @@ if ! lock; then
 fi
 lease
 now=$(date +%s)
-# An epoch is the time of its lease. Where the clock was put back since, a dead worker's would hold for as long as
-# the clock had been ahead.
-if [ "$held" -gt "$now" ] && [ "$expires" -gt "$held" ]; then
-    expires=$((now + expires - held))
-    take_lease "$holder" "$held" "$expires" "$held_by"
+# Where the clock was put back since, a dead worker's would hold for as long as the clock had been ahead.
+if [ "${taken:=$held}" -gt "$now" ]; then
+    expires=$((now + expires - taken))
+    take_lease "$holder" "$held" "$expires" "$held_by" "$now"
 fi
 if [ "$holder" != "$rollout" ] && [ "$expires" -gt "$now" ]; then
     say "locked $holder $((expires - now))"
@@ -63,7 +62,7 @@ heal
 # Later than any before, also when the lease was given back and its file is gone.
 epoch=$((held + 1)) overtaken=$held_by
 [ "$epoch" -gt "$now" ] || epoch=$now
-take_lease "$rollout" "$epoch" $((now + ttl)) "$nonce" || { fault "cannot write into $PWD; if its disk is full, free space there or lower keep_releases"; exit 0; }
+take_lease "$rollout" "$epoch" $((now + ttl)) "$nonce" "$now" || { fault "cannot write into $PWD; if its disk is full, free space there or lower keep_releases"; exit 0; }
 # Whoever is not there any more to hear of the lease cannot give it back.
 trap 'rm -f .lease; exit 1' PIPE
 state
