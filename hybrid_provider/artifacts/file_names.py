@@ -105,7 +105,6 @@ class TakenNames:
     """The files of one release and their folders, as a file system that folds case sees them."""
 
     def __init__(self) -> None:
-        self._files: set[str] = set()
         self._folders: set[str] = set()
         self._spelled: dict[str, str] = {}
         self._bytes = 0
@@ -125,21 +124,22 @@ class TakenNames:
                 f"file name {shown(path)} is there twice, or differs from another only by case"
             )
         self._spelled[folded] = path
-        self._files.add(path)
 
     def _take_folder(self, path: str, folder: str) -> None:
         if not folder or folder in self._folders:
             return
         self._count(folder)
         self._take_folder(path, folder.rpartition("/")[0])
-        spelled = self._spelled.setdefault(_folded(folder), folder)
-        if spelled in self._files:
-            raise ArtifactRefused(f"file name {shown(path)} lies in a folder that is itself a file")
-        if spelled != folder:
+        folded = _folded(folder)
+        spelled = self._spelled.get(folded)
+        if spelled in self._folders:
             raise ArtifactRefused(
                 f"file name {shown(path)}: its folder {shown(folder)} and another, {shown(spelled)}, differ "
                 "only by case; rename one in the training script"
             )
+        if spelled is not None:
+            raise ArtifactRefused(f"file name {shown(path)} lies in a folder that is itself a file")
+        self._spelled[folded] = folder
         self._folders.add(folder)
 
     def _count(self, path: str) -> None:
@@ -154,5 +154,6 @@ class TakenNames:
 def _folded(path: str) -> str:
     """Unicode's canonical caseless form: equal for all names that differ by case alone."""
     if path.isascii():
-        return path.lower()
+        # Most names are so already; thousands of them need no copy.
+        return path if path.islower() else path.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())

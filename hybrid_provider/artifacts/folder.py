@@ -55,7 +55,6 @@ class FolderWriter:
         self.root = root
         self._syncing = ThreadPoolExecutor(_SYNCS_AT_ONCE, thread_name_prefix="fsync")
         self._synced: list[Future[None]] = []
-        self._small: list[Path] = []
         self._blocks = Blocks()
         self._files: list[ManifestFile] = []
         self._open: dict[str, NewFile] = {}
@@ -127,16 +126,15 @@ class FolderWriter:
 
     def _take_as_written(self, path: str, size_bytes: int, sha256: str) -> None:
         self._files.append(ManifestFile(path, size_bytes, sha256))
-        if size_bytes < _LARGE_BYTES:
-            self._small.append(self.root / path)
-        else:
+        if size_bytes >= _LARGE_BYTES:
             self._synced.append(self._syncing.submit(sync_to_disk, self.root / path))
 
     def seal(self) -> Manifest:
         """Make everything durable; what was written."""
         manifest = Manifest.of(self._files)
-        if len(self._small) <= _SYNCS_AT_ONCE or not sync_file_system(self.root):
-            self._synced += [self._syncing.submit(sync_to_disk, path) for path in self._small]
+        small = [file.path for file in self._files if file.size_bytes < _LARGE_BYTES]
+        if len(small) <= _SYNCS_AT_ONCE or not sync_file_system(self.root):
+            self._synced += [self._syncing.submit(sync_to_disk, self.root / path) for path in small]
         for synced in self._synced:
             synced.result()
         for folder in reversed(self._folders):

@@ -294,7 +294,10 @@ class ReleaseStore:
                 make_folder(folder / "releases")
                 staged.rename(folder / "releases" / release_id)
                 sync_folder(folder / "releases")
-                release = self._read(model, release_id)
+                path = folder / "releases" / release_id
+                release = Release(
+                    model=model, release_id=release_id, manifest=manifest, path=path, artifact=artifact
+                )
                 others = self.intact_releases(model, besides=release_id)
                 share_files(release, others, staged.parent / "link")
             else:

@@ -52,8 +52,8 @@ BUGS = (
     Bug(
         "folders that differ by case are two",
         "artifacts/file_names.py",
-        "if spelled != folder:",
-        "if False:",
+        "spelled = self._spelled.get(folded)",
+        "spelled = None",
         ARCHIVE,
     ),
     Bug(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 
 import pytest
 
@@ -67,3 +68,18 @@ def test_a_disk_that_fails_then_is_no_sealed_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "sync_file_system", failing)
     with pytest.raises(OSError, match="Input/output"):
         fill(tmp_path / "root", 100)
+
+
+def test_of_many_files_not_much_more_than_name_and_checksum_is_held(tmp_path):
+    """A release may have 100,000: at the 800 bytes that each took once, they hold 50 MB more."""
+    count, most_bytes = 1000, 500
+    tracemalloc.start()
+    try:
+        with FolderWriter(tmp_path) as writer:
+            empty, _ = tracemalloc.get_traced_memory()
+            for number in range(count):
+                writer.write(f"inner/weights-{number:06}", [memoryview(b"small")])
+            filled, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (filled - empty) / count < most_bytes
