@@ -244,9 +244,17 @@ def test_labels_that_are_not_as_we_write_them_are_passed_over():
 
 
 @pytest.mark.parametrize(
-    "text", ["2026-11-23T18:46:00.123456789Z", "2026-11-23T18:46:00Z", "2026-11-23T18:46:00.5+00:00"]
+    "text",
+    [
+        "2026-11-23T18:46:00.123456789Z",
+        "2026-11-23T18:46:00Z",
+        "2026-11-23T18:46:00.5+00:00",
+        "2026-11-23T13:46:00.123456789-05:00",
+        "2026-11-24T00:16:00+05:30",
+    ],
 )
-def test_the_engine_s_clock_is_read_with_whatever_digits_it_has(text):
+def test_the_engine_s_clock_is_read_whatever_its_digits_and_its_time_zone(text):
+    """A router counts in seconds since 1970: one to the west never gave a trial a request, one to the east for hours."""
     assert read_clock(text) == 1795459560.0
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -240,9 +240,8 @@ def read_holdings(model: str, clock: float, volumes: Iterable[Json], containers:
 
 
 def read_clock(text: str) -> float:
-    """The engine's ``SystemTime``; it has more digits than :mod:`datetime` reads."""
-    whole = text.partition(".")[0].removesuffix("Z").partition("+")[0]
-    return datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp()
+    """The engine's ``SystemTime``, which is in the time zone of its host; in whole seconds."""
+    return datetime.fromisoformat(text).replace(microsecond=0).timestamp()
 
 
 def _labels(thing: Json) -> dict[str, str]:
