@@ -217,7 +217,9 @@ def test_without_json_a_mistake_is_one_line(run):
 
 
 @pytest.mark.parametrize("given", ["--region", "AWS_REGION", "AWS_DEFAULT_REGION", None])
-def test_the_region_comes_from_the_option_or_the_environment(bucket: Bucket, run, monkeypatch, tmp_path, given):
+def test_the_region_comes_from_the_option_or_the_environment(
+    bucket: Bucket, run, monkeypatch, tmp_path, given
+):
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
