@@ -76,9 +76,12 @@ def engine(cache: Path, scratch: Path, *options: str) -> Iterator[Engine]:
             *("--host", socket, "--pidfile", str(scratch / "pid"), *options),
         ]
         with log.open("wb") as output:
-            # Should this process be killed, the engine ends as well.
+            # Should this process be killed, the engine ends as well. It tells the time as in its host's zone.
             daemon = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", *command], stdout=output, stderr=subprocess.STDOUT
+                ["setpriv", "--pdeathsig", "TERM", *command],
+                env=os.environ | {"TZ": "America/New_York"},
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
         try:
             running = Engine(os.environ | {"DOCKER_HOST": socket}, log)

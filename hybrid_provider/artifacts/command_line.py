@@ -43,7 +43,7 @@ _EXPECTED = {
 }
 _AWS = {
     "profile": "of ~/.aws/config",
-    "region": "of the bucket; $AWS_REGION, or the profile's, where left out",
+    "region": "of the bucket; $AWS_REGION, $AWS_DEFAULT_REGION or the profile's where left out",
     "endpoint-url": "of another S3 than AWS's",
     "ca-bundle": "certificates (PEM) to trust instead of the system's",
 }
@@ -210,8 +210,10 @@ def _aws_access(asked: argparse.Namespace) -> AwsAccess:
     import boto3
     from botocore.exceptions import BotoCoreError
 
+    # boto3 alone of AWS's SDKs looks for AWS_DEFAULT_REGION only.
+    region = asked.region or os.environ.get("AWS_REGION") or None
     try:
-        session = boto3.Session(profile_name=asked.profile, region_name=asked.region)
+        session = boto3.Session(profile_name=asked.profile, region_name=region)
     except BotoCoreError as error:
         raise ConfigurationError(str(error)) from error
     if session.region_name is None:

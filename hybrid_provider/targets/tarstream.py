@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from io import FileIO
     from pathlib import Path
 
     from hybrid_provider.artifacts.manifest import Manifest, ManifestFile
@@ -163,7 +164,7 @@ async def _file_stream(
     with path.open("rb", buffering=0) as content:
         content.seek(start)
         while left:
-            size_bytes = await asyncio.to_thread(content.readinto, room[:left])
+            size_bytes = await _read(content, room[:left])
             if not size_bytes:
                 raise OSError(f"{path} is {left} bytes shorter than its manifest says; run the sync again")
             left -= size_bytes
@@ -172,6 +173,16 @@ async def _file_stream(
                 yield chunk
                 progress(len(chunk))
     yield _padding(file.size_bytes - start)
+
+
+async def _read(content: FileIO, room: memoryview) -> int:
+    """How many bytes were read on a thread, which has ended in any case: the caller closes the file."""
+    reading = asyncio.ensure_future(asyncio.to_thread(content.readinto, room))
+    try:
+        return await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        await asyncio.wait([reading])
+        raise
 
 
 def _header(name: str, size_bytes: int) -> bytes:

@@ -39,7 +39,6 @@ def environment(bucket: Bucket, tmp_path, monkeypatch):
         "AWS_SECRET_ACCESS_KEY": bucket.secret_key,
         "AWS_ENDPOINT_URL_S3": bucket.endpoint,
         "AWS_REGION": "eu-central-1",
-        "AWS_DEFAULT_REGION": "eu-central-1",
         "AIRFLOW__HYBRID__STORE_ROOT": str(tmp_path / "store"),
         "HYBRID_SIGNING_PASSWORD": "secret",
         "PYTHONPATH": str(ROOT),
@@ -215,6 +214,25 @@ def test_without_json_a_mistake_is_one_line(run):
     assert code == 2
     assert printed.startswith("error: model name '../etc'")
     assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", ["--region", "AWS_REGION", "AWS_DEFAULT_REGION", None])
+def test_the_region_comes_from_the_option_or_the_environment(
+    bucket: Bucket, run, monkeypatch, tmp_path, given
+):
+    monkeypatch.delenv("AWS_REGION")
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    bucket.put("command/region/weights", b"1")
+    option = [given, "eu-central-1"] if given == "--region" else []
+    if given and not option:
+        monkeypatch.setenv(given, "eu-central-1")
+    code, said = run("sync", bucket.uri("command/region/weights"), *option)
+    if given:
+        assert code == 0, said
+    else:
+        assert code == 2
+        assert "give --region, or set AWS_REGION" in said["message"]
 
 
 def test_a_store_must_be_named(run, monkeypatch):

@@ -66,7 +66,7 @@ def killed(entry, release, hosts, rollout_id, **policy):
 
 def wait_for_the_activation(host):
     """Until the detached script has let go of the model's lock, which it holds from its start to its end."""
-    subprocess.run(["flock", host.model, "true"], check=True)
+    subprocess.run(["flock", "--wait", "60", host.model, "true"], check=True)
 
 
 # What a deploy enters, as of one canary and two hosts that are switched at once after it.

@@ -22,17 +22,17 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 def sent(monkeypatch):
     """How many bytes were sent in bulk, and how many in packets that asyncssh made."""
     count = {"bulk": 0, "alone": 0}
-    in_bulk, alone = ssh_bulk._Bulk._send, asyncssh.SSHClientConnection.send_packet
+    in_bulk, alone = ssh_bulk._Bulk._sealed, asyncssh.SSHClientConnection.send_packet
 
     def send_in_bulk(self, data):
         count["bulk"] += len(data)
-        in_bulk(self, data)
+        return in_bulk(self, data)
 
     def send_alone(self, kind, *args, **more):
         count["alone"] += sum(map(len, args)) * (kind == ssh_bulk._CHANNEL_DATA)
         alone(self, kind, *args, **more)
 
-    monkeypatch.setattr(ssh_bulk._Bulk, "_send", send_in_bulk)
+    monkeypatch.setattr(ssh_bulk._Bulk, "_sealed", send_in_bulk)
     monkeypatch.setattr(asyncssh.SSHClientConnection, "send_packet", send_alone)
     return count
 

@@ -161,7 +161,7 @@ async def test_a_host_whose_worker_falls_silent_keeps_what_its_own_probe_finds_w
         await opened.stage(order, lambda _: None)
         await opened.activate(order, release.release_id)
         model = tmp_path / "models/digits"
-        await asyncio.to_thread(subprocess.run, ["flock", model, "true"], check=True)
+        await asyncio.to_thread(subprocess.run, ["flock", "--wait", "60", model, "true"], check=True)
         assert (await opened.inspect("digits")).committed == committed
         await opened.finish(order)
         await opened.close()

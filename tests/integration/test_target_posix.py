@@ -155,7 +155,7 @@ async def test_a_preflight_that_is_cut_short_leaves_no_lease(
     await opened.finish(order)
     await opened.close()
     # The script holds the lock until it ends.
-    await asyncio.to_thread(subprocess.run, ["flock", folder, "true"], check=False)
+    await asyncio.to_thread(subprocess.run, ["flock", "--wait", "60", folder, "true"], check=False)
     assert leftovers(folder) == []
 
 

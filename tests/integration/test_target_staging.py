@@ -90,6 +90,19 @@ async def test_the_retry_of_a_deploy_brings_only_what_its_cut_off_try_did_not(
     assert not (tmp_path / "models/digits/.staging").exists()
 
 
+@pytest.mark.parametrize("rollout", ["r-1", "r-2"], ids=["its retry", "another deploy"])
+async def test_what_came_whole_and_was_never_switched_to_does_not_travel_again(target, release, rollout):
+    """argo#3120: a retry that starts over."""
+    opened, _, first = await staged(target, order_of(release))
+    assert first.bytes_sent == release.manifest.size_bytes
+    await opened.finish(order_of(release))
+    await opened.close()
+    opened, readiness, again = await staged(target, order_of(release, rollout))
+    assert (readiness.present, again.bytes_sent, again.bytes_linked) == (True, 0, 0)
+    await opened.finish(order_of(release, rollout))
+    await opened.close()
+
+
 async def test_what_arrived_damaged_before_a_cut_is_sent_again(target, release, tmp_path, monkeypatch):
     monkeypatch.setattr("hybrid_provider.targets.staging._TRIES", 1)
     order = order_of(release)

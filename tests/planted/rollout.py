@@ -129,6 +129,13 @@ BUGS = (
         ALL,
     ),
     Bug(
+        "a rollback goes on where the release before is no better",
+        "rollout/rollback.py",
+        "return self._request is None and fallen <= self._policy.max_failures",
+        "return self._request is None",
+        ALL,
+    ),
+    Bug(
         "a share is rounded up",
         "rollout/plan.py",
         'fleet_size * int(share.removesuffix("%")) // 100',

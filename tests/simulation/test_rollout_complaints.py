@@ -128,6 +128,16 @@ def test_a_rollback_takes_no_more_down_than_a_rollout():
     assert "BAKING" not in {str(entry.state) for entry in journal}
 
 
+def test_a_rollback_to_what_is_no_better_stops_at_the_first_host():
+    """nomad#3836: the others serve, and each would be down until it is back."""
+    hosts = healthy(3, previous=OLDER)
+    for host in hosts:
+        host.sick = {OLDER: 0}
+    result, states, _ = go_back(hosts, max_unavailable=1)
+    assert (str(result.state), states) == ("ROLLBACK_PAUSED", ["REVERTED", "READY", "READY"])
+    assert [host.live for host in hosts] == [OLD] * 3
+
+
 def test_a_deadline_that_passes_has_consequences_and_says_which_it_was():
     """argo#1376: it is reported and nothing done. airflow#16364: one word for all timeouts."""
     hosts = healthy(2)

@@ -153,12 +153,11 @@ def server(n):
 
 
 def test_a_trial_s_requests_go_back_by_the_router_s_own_clock():
-    routes = Routes(live=server(0), trial=server(1), deadline=1764000000.9)
+    routes = Routes(live=server(0), trial=server(1), begun=1763999900.5, deadline=1764000000.9)
     text = configuration(routes, "abcd", timedelta(seconds=5))
-    assert (
-        "    use_backend trial if { date lt 1764000000 } { nbsrv(trial) gt 0 }\n    default_backend live"
-        in text
-    )
+    # Before its beginning as well: where the clock was put back, the deadline would come a long time after.
+    within = "{ date ge 1763999900 } { date lt 1764000000 }"
+    assert f"    use_backend trial if {within} {{ nbsrv(trial) gt 0 }}\n    default_backend live" in text
     assert re.findall(r"X-Release-Id (\S+)", text) == [IDS[0], IDS[1]]
     assert "hard-stop-after 65s" in text
     kept = configuration(Routes(live=server(1)), "abcd", timedelta(seconds=5))
@@ -198,13 +197,14 @@ def record(number, release_id, token, previous=None):
 
 def trial(release_id, token, deadline):
     name = name_of(MODEL, Role.SERVING, release_id, token)
-    return volume(Role.TRIAL, token, token=token, release=release_id, container=name, deadline=deadline)
+    named = {"token": token, "release": release_id, "container": name}
+    return volume(Role.TRIAL, token, **named, begun=50.0, deadline=deadline)
 
 
 def test_what_is_on_trial_is_live_until_its_deadline_and_then_what_was_committed():
     volumes = [*released(*IDS[:2]), record(1, IDS[0], "1-1"), trial(IDS[1], "2-1", deadline=100.0)]
     both = [container(IDS[0], "1-1", running=True), container(IDS[1], "2-1", running=True)]
-    for clock, live in ((99.0, IDS[1]), (100.0, IDS[0])):
+    for clock, live in ((49.0, IDS[0]), (50.0, IDS[1]), (99.0, IDS[1]), (100.0, IDS[0])):
         found = read_holdings(MODEL, clock, volumes, both)
         assert (found.live.release, found.settled.release) == (live, IDS[0])
     # Where the old one was stopped for it, the one on trial is all that serves.
@@ -244,9 +244,17 @@ def test_labels_that_are_not_as_we_write_them_are_passed_over():
 
 
 @pytest.mark.parametrize(
-    "text", ["2026-11-23T18:46:00.123456789Z", "2026-11-23T18:46:00Z", "2026-11-23T18:46:00.5+00:00"]
+    "text",
+    [
+        "2026-11-23T18:46:00.123456789Z",
+        "2026-11-23T18:46:00Z",
+        "2026-11-23T18:46:00.5+00:00",
+        "2026-11-23T13:46:00.123456789-05:00",
+        "2026-11-24T00:16:00+05:30",
+    ],
 )
-def test_the_engine_s_clock_is_read_with_whatever_digits_it_has(text):
+def test_the_engine_s_clock_is_read_whatever_its_digits_and_its_time_zone(text):
+    """A router counts in seconds since 1970: one to the west never gave a trial a request, one to the east for hours."""
     assert read_clock(text) == 1795459560.0
 
 

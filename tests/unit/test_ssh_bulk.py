@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 from asyncssh.crypto.cipher import GCMCipher
+from asyncssh.encryption import GCMEncryption
 from asyncssh.packet import SSHPacket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_provider.targets.ssh_bulk import _Packets, send_in_bulk
+from hybrid_provider.targets.ssh_bulk import _asyncssh_seals_alike, _Packets, send_in_bulk
 
 CHANNEL = 7
 SEALED = 4 + 16  # the length before a packet, and the tag after it
@@ -52,12 +53,57 @@ def test_what_is_sealed_in_bulk_is_opened_one_by_one(cipher, most, sizes, counte
         assert nonce == host._iv, "the next packet would be sealed with a nonce that was used"
 
 
-def test_what_is_still_to_be_sent_is_not_written_over():
-    key, nonce, packets = bytes(16), bytes(12), _Packets(CHANNEL, 100)
-    first, _, then = packets.sealed(key, nonce, memoryview(b"1" * 100))
-    packets.leave_room()
-    packets.sealed(key, then, memoryview(b"2" * 100))
-    assert opened(first, GCMCipher("aes128-gcm", key, nonce)) == [b"1" * 100]
+class Clogged:
+    """A transport that sends nothing yet, and keeps what it was given as it is."""
+
+    def __init__(self):
+        self.kept = []
+
+    def get_write_buffer_size(self):
+        return sum(map(len, self.kept))
+
+
+def bulk_over(transport, key, nonce):
+    """What sends for one channel of a connection that is as asyncssh's."""
+    channel = SimpleNamespace(_send_buf=[], _send_buf_len=0, _send_chan=CHANNEL, _send_pktsize=32768)
+    channel._send_window, channel._flush_send_buf = 2**21, lambda: None
+    channel._conn = SimpleNamespace(
+        _auth_complete=True, _compressor=None, _deferred_packets=[], _kex_complete=True, _rekey_bytes=2**30,
+        _rekey_bytes_sent=0, _rekey_seconds=0, _rekey_time=0.0, _send_seq=2**32 - 1, _transport=transport,
+        _send=transport.kept.append, _send_encryption=GCMEncryption(GCMCipher("aes128-gcm", key, nonce)),
+    )  # fmt: skip
+    assert send_in_bulk(channel)
+    return channel
+
+
+def test_what_is_still_to_be_sent_is_neither_written_over_nor_takes_more_memory_than_it_must():
+    key, nonce, transport = bytes(16), bytes(12), Clogged()
+    channel = bulk_over(transport, key, nonce)
+    written = [random.Random(number).randbytes(512 + number % 700) for number in range(1000)]
+    for piece in written:
+        channel._send_buf.append((bytearray(piece), None))
+        channel._send_buf_len += len(piece)
+        channel._flush_send_buf()
+    host = GCMCipher("aes128-gcm", key, nonce)
+    assert [b"".join(opened(sealed, host)) for sealed in transport.kept] == written
+    total = sum(map(len, written))
+    assert (channel._send_buf, channel._send_buf_len, channel._send_window) == ([], 0, 2**21 - total)
+    assert channel._conn._send_seq == len(written) - 1
+    rooms = {id(sealed.obj): len(sealed.obj) for sealed in transport.kept}
+    assert sum(rooms.values()) < 2 * total
+
+
+def test_what_was_sent_is_written_over():
+    transport = Clogged()
+    channel = bulk_over(transport, bytes(16), bytes(12))
+    rooms = set()
+    for _ in range(100):
+        channel._send_buf.append((bytearray(10_000), None))
+        channel._send_buf_len += 10_000
+        transport.kept.clear()
+        channel._conn._send = lambda sealed: rooms.add(id(sealed.obj))
+        channel._flush_send_buf()
+    assert len(rooms) == 1
 
 
 def test_after_a_change_of_keys_the_new_one_seals():
@@ -65,6 +111,26 @@ def test_after_a_change_of_keys_the_new_one_seals():
     for key in (bytes(16), bytes(15) + b"1", bytes(16)):
         sealed, _, _ = packets.sealed(key, nonce, memoryview(b"x" * 100))
         assert opened(sealed, GCMCipher("aes128-gcm", key, nonce)) == [b"x" * 100]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"_iv": property(lambda self: bytes(12), lambda self, value: None)},
+        {"_key": property(None, lambda self, value: None)},
+        {"encrypt_and_sign": lambda self, header, data: (header + data, b"")},
+        {"verify_and_decrypt": lambda self, header, data, mac: None},
+    ],
+    ids=["keeps its nonce elsewhere", "keeps no key", "counts otherwise", "opens otherwise"],
+)
+def test_an_asyncssh_that_seals_otherwise_sends_by_itself(changed, monkeypatch):
+    for name, value in changed.items():
+        monkeypatch.setattr(GCMCipher, name, value, raising=False)
+    _asyncssh_seals_alike.cache_clear()
+    try:
+        assert not _asyncssh_seals_alike()
+    finally:
+        _asyncssh_seals_alike.cache_clear()
 
 
 def test_an_asyncssh_that_is_built_otherwise_sends_by_itself():

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # The engine's deadline is after the worker's, which so decides as long as it lives.
 _GRACE: Final = timedelta(seconds=5)
+# By which a clock that is put right in small steps may fall behind meanwhile.
+_SLEW: Final = timedelta(seconds=5)
 
 
 class Activations:
@@ -157,6 +159,7 @@ class Activations:
             release=release_id,
             container=name,
             origin=origin.name if origin else None,
+            begun=holdings.clock - _SLEW.total_seconds(),
             deadline=holdings.clock + (self._order.healthy_deadline + _GRACE).total_seconds(),
         )
         named: dict[str, str | float | None] = {
@@ -164,6 +167,7 @@ class Activations:
             "release": release_id,
             "container": name,
             "origin": trial.origin,
+            "begun": trial.begun,
             "deadline": trial.deadline,
         }
         await make_volume(self._engine, trial.volume, labels_of(self._order.model, Role.TRIAL, **named))

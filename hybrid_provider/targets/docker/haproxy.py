@@ -49,7 +49,9 @@ frontend public
     bind :{port}
     no log
 """
-_TRIAL: Final = "    use_backend trial if {{ date lt {deadline} }} {{ nbsrv(trial) gt 0 }}\n"
+_TRIAL: Final = (
+    "    use_backend trial if {{ date ge {begun} }} {{ date lt {deadline} }} {{ nbsrv(trial) gt 0 }}\n"
+)
 _NOBODY: Final = "\nbackend live\n    http-request return status 503\n"
 _BACKEND: Final = """
 backend {name}
@@ -96,13 +98,15 @@ class Routes:
 
     Attributes:
         live: What was committed; None while nothing was.
-        trial: What requests go to until ``deadline``, and not one second longer.
-        deadline: In seconds since 1970, by the engine's clock.
+        trial: What requests go to from ``begun`` until ``deadline``, and not one second longer.
+        begun: In seconds since 1970, by the engine's clock.
+        deadline: Likewise.
         candidate: What is only asked whether it is ready.
     """
 
     live: Server | None = None
     trial: Server | None = None
+    begun: float = 0
     deadline: float = 0
     candidate: Server | None = None
 
@@ -118,7 +122,7 @@ def configuration(routes: Routes, generation: str, drain: timedelta) -> str:
         port=ROUTER_PORT,
     )
     if routes.trial is not None:
-        text += _TRIAL.format(deadline=math.floor(routes.deadline))
+        text += _TRIAL.format(begun=math.floor(routes.begun), deadline=math.floor(routes.deadline))
     text += "    default_backend live\n"
     text += _backend("live", routes.live) if routes.live else _NOBODY
     if routes.trial is not None:

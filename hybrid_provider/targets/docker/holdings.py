@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -109,14 +109,22 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """An activation that is not committed; after ``deadline``, by the engine's clock, its time is over."""
+    """An activation that is not committed; after ``deadline``, by the engine's clock, its time is over.
+
+    So it is before ``begun``: where the clock was put back since, the deadline may never come.
+    """
 
     volume: str
     token: str
     release: str
     container: str
     origin: str | None
+    begun: float
     deadline: float
+
+    def lasts(self, clock: float) -> bool:
+        """Whether requests go to it."""
+        return self.begun <= clock < self.deadline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +168,7 @@ class Holdings:
 
         After its deadline, a trial is what serves only where nothing was there to go back to it.
         """
-        named = [trial.container for trial in self.trials if trial.deadline > self.clock]
+        named = [trial.container for trial in self.trials if trial.lasts(self.clock)]
         named += [self.record.container] if self.record else []
         named += sorted(self.containers)
         return next((self.containers[name] for name in named if self._runs(name)), None)
@@ -240,9 +248,8 @@ def read_holdings(model: str, clock: float, volumes: Iterable[Json], containers:
 
 
 def read_clock(text: str) -> float:
-    """The engine's ``SystemTime``; it has more digits than :mod:`datetime` reads."""
-    whole = text.partition(".")[0].removesuffix("Z").partition("+")[0]
-    return datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp()
+    """The engine's ``SystemTime``, which is in the time zone of its host; in whole seconds."""
+    return datetime.fromisoformat(text).replace(microsecond=0).timestamp()
 
 
 def _labels(thing: Json) -> dict[str, str]:
@@ -314,6 +321,7 @@ def _trial(volume: str, labels: Mapping[str, str]) -> Trial | None:
             release=labels["release"],
             container=labels["container"],
             origin=labels.get("origin"),
+            begun=float(labels["begun"]),
             deadline=float(labels["deadline"]),
         )
     except (KeyError, ValueError):

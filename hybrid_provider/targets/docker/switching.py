@@ -148,7 +148,7 @@ class BlueGreen:
             await containers.is_healthy(self._engine, trial.container)
 
         await self._router.until_ready(generation, new, switch.limit, alive=alive)
-        routes = Routes(live=live, trial=new, deadline=trial.deadline)
+        routes = Routes(live=live, trial=new, begun=trial.begun, deadline=trial.deadline)
         await self._router.route(routes, switch.drain)
 
     async def keep(self, switch: Switch) -> None:

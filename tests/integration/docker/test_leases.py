@@ -153,6 +153,26 @@ async def test_an_engine_is_not_locked_for_ever_by_a_worker_that_died(target, re
     assert await served(target) == releases[0].release_id
 
 
+async def test_behind_a_router_a_trial_gives_way_where_the_clock_is_put_back_to_before_it(
+    target, releases, monkeypatch
+):
+    """Its deadline would come later by as much."""
+    target = behind_a_router(target)
+    await deploy(target, releases[0])
+    # As if it had been begun tomorrow.
+    monkeypatch.setattr("hybrid_provider.targets.docker.activation._SLEW", timedelta(days=-1))
+    order = order_of(releases[1], "r-2")
+    async with opened(target) as each:
+        await each.preflight(order)
+        await each.stage(order, lambda _: None)
+        await each.activate(order, releases[1].release_id)
+        assert await served(target) == releases[0].release_id
+        assert (await each.inspect(releases[0].model)).release == releases[0].release_id
+        assert await each.revert(order)
+        await each.finish(order)
+    assert await served(target) == releases[0].release_id
+
+
 async def test_behind_a_router_a_dead_worker_s_release_gives_way_by_itself_at_its_deadline(
     target, releases, monkeypatch
 ):
