@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # As many as botocore's pool keeps connections.
 _HEADS_AT_ONCE = 10
+# What waits for its turn takes more memory than the object that it is about.
+_QUEUED_AT_ONCE = 1000
 # MD5 is slower than any of the checksums, and a HEAD slower than the MD5 of less than this.
 _SMALL_BYTES = 256 << 10
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -30,9 +32,12 @@ _log = logging.getLogger(__name__)
 def checksums_of(access: Access, objects: Sequence[StoredObject]) -> Mapping[StoredObject, Checksum]:
     """What the store says of each object, without those of which it says nothing that can be computed."""
     ask = checksum_teller(access)
+    said: dict[StoredObject, Checksum] = {}
     with ThreadPoolExecutor(_HEADS_AT_ONCE, thread_name_prefix="head") as pool:
-        found = dict(zip(objects, pool.map(ask, objects), strict=True))
-    said = {item: checksum for item, checksum in found.items() if checksum is not None}
+        for start in range(0, len(objects), _QUEUED_AT_ONCE):
+            some = objects[start : start + _QUEUED_AT_ONCE]
+            answers = zip(some, pool.map(ask, some), strict=True)
+            said |= {item: checksum for item, checksum in answers if checksum is not None}
     computed = {item: checksum for item, checksum in said.items() if checksum.can_be_computed}
     for item in list(said.keys() - computed.keys())[:1]:
         _log.warning(

@@ -89,6 +89,10 @@ class ReleaseStore:
         Raises:
             ReleaseNotFound: There is no such release, or nothing in the channel.
         """
+        return self._read(model, self._existing(model, name))
+
+    def _existing(self, model: str, name: str) -> str:
+        """The id of one release; errors as of :meth:`release`."""
         folder = self.folder(model)
         if name == LATEST:
             release_id = max(self._release_ids(folder), default=None)
@@ -101,7 +105,7 @@ class ReleaseStore:
                 f"model {model!r} has no release {name!r} in {self.root} "
                 f"on {os.uname().nodename}; sync it first"
             )
-        return self._read(model, release_id)
+        return release_id
 
     def releases(self, model: str) -> tuple[Release, ...]:
         """All releases of a model, the oldest first."""
@@ -216,8 +220,7 @@ class ReleaseStore:
             return
         folder = self.folder(model)
         with store_errors_explained(folder), self.locked(model):
-            self.release(model, release_id)
-            write_channel(folder, channel, release_id)
+            write_channel(folder, channel, self._existing(model, release_id))
 
     @property
     def evidence(self) -> EvidenceChain:

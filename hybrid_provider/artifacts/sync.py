@@ -170,9 +170,6 @@ def _bring(
     """
     store, model, artifact = admission.store, admission.model, fetch.artifact
     objects = fetch.objects()
-    if artifact.is_prefix:
-        prefix = Location.parse(artifact.uri).key
-        provenance = {**provenance, OBJECTS: objects_read(objects, prefix)}
     with ExitStack() as stack:
         leftover = stack.enter_context(leftover_of(store.root / model / ".staging"))
         folder = stack.enter_context(store.staging(model))
@@ -180,6 +177,8 @@ def _bring(
         stack.enter_context(kept_for_a_retry(folder.parent, leftover))
         if artifact.is_prefix:
             manifest, reused_bytes = fetch.prefix(objects, folder, KnownFiles(store, model, leftover))
+            read = objects_read(objects, Location.parse(artifact.uri).key)
+            provenance = {**provenance, OBJECTS: read}
         else:
             manifest, reused_bytes = fetch.object(objects[0], folder, leftover)
         admitted = admission.admit(folder, manifest)
