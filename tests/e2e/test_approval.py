@@ -148,7 +148,9 @@ def test_the_fleet_follows_an_approval_and_a_canary_that_nobody_approved_is_take
     who = details["responded_by_user"]["name"]
     chain = ReleaseStore(Path(place.environment["AIRFLOW__HYBRID__STORE_ROOT"])).evidence
     activated = [entry.facts for entry in chain.entries() if entry.kind == "activated"]
-    assert [(facts["target"], facts.get("approved_by")) for facts in activated] == [
+    # Other tests of the session have the same store.
+    ours = [facts for facts in activated if facts["digest"] == canary["digest"]]
+    assert [(facts["target"], facts.get("approved_by")) for facts in ours] == [
         ("edge_01", None),
         ("edge_02", who),
     ]
