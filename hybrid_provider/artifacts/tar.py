@@ -120,7 +120,7 @@ def _header(block: bytes) -> tarfile.TarInfo:
     try:
         member = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
         if block[_MAGIC] == _GNU:
-            # It has dates where POSIX's dialect has the beginning of a long name, as which tarfile reads them.
+            # It has dates where POSIX's dialect has the beginning of a long name, which tarfile reads.
             member.name = block[_NAME].partition(b"\0")[0].decode()
     except (tarfile.HeaderError, ValueError) as error:
         raise ArtifactRefused(f"the tar archive is damaged, or a name in it is not UTF-8: {error}") from error

@@ -171,6 +171,27 @@ BUGS = (
         ALL,
     ),
     Bug(
+        "a run that is cancelled leaves what it began",
+        "rollout/operation.py",
+        "            self.abort()\n            await running\n",
+        "            self.abort()\n",
+        ALL,
+    ),
+    Bug(
+        "a probe may hang in a bake",
+        "rollout/probe.py",
+        "        async with asyncio.timeout(limit.total_seconds()):\n            return await probe",
+        "        async with asyncio.timeout(None):\n            return await probe",
+        ALL,
+    ),
+    Bug(
+        "who is asked whose a release is may hang",
+        "rollout/member.py",
+        '            async with self._timed("progress_deadline"):\n                return',
+        "            if True:\n                return",
+        ALL,
+    ),
+    Bug(
         "an abort lets go on what is under way",
         "rollout/operation.py",
         "        if self._stopped:\n",

@@ -105,6 +105,19 @@ class Blinking(SimulatedProbe):
         return Answer("lost") if self.asked in self.lost else answer
 
 
+class Silent(SimulatedProbe):
+    """The new release never answers, from its probe of this number on."""
+
+    def __init__(self, number):
+        self.number, self.asked = number, 0
+
+    async def check(self, target, release_id):
+        self.asked += release_id == NEW
+        if release_id == NEW and self.asked >= self.number:
+            await asyncio.sleep(FOREVER)
+        return await super().check(target, release_id)
+
+
 class Rebooting(SimulatedProbe):
     """A host that is away for so many seconds from its probe of this number on."""
 

@@ -8,10 +8,12 @@ from datetime import timedelta
 import pytest
 
 from hybrid_provider.exceptions import ConfigurationError
+from hybrid_provider.rollout.engine import Rollout
 from hybrid_provider.rollout.policy import OnUnreachable, RolloutPolicy
-from tests.simulation.hosts import STEPS, Fault, SimulatedTarget
-from tests.simulation.stories import Counting, fleet, go_back, healthy, move
-from tests.simulation.world import NEW, NEWER, OLD, OLDER
+from tests.simulation.hosts import STEPS, Fault, SimulatedProbe, SimulatedTarget
+from tests.simulation.stories import Counting, Journal, Silent, fleet, go_back, healthy, move
+from tests.simulation.virtual_time import run_in_virtual_time
+from tests.simulation.world import NEW, NEWER, OLD, OLDER, RELEASES
 
 
 def test_no_success_while_the_old_bits_run():
@@ -42,6 +44,24 @@ def test_nothing_is_stuck_for_ever(step):
     assert step in {"finish", "inspect", "commit"} or result.failures == 1
 
 
+@pytest.mark.parametrize("number", [1, 30], ids=["at the switch", "in the bake"])
+def test_a_probe_that_never_answers_meets_a_timeout_of_its_own(number):
+    """argo#4128 again, and airflow#16364: it says which one."""
+    result, states, _ = move(healthy(2), Silent(number))
+    assert states == ["REVERTED", "VERIFIED"]
+    assert result.seconds < 600
+    assert "no answer within 5 s (probe_timeout)" in result.targets[0].error
+
+
+def test_a_host_that_never_says_whose_its_release_is_stops_nobody_for_ever():
+    hosts = fleet({"inspect": Fault.HANGS}, {})
+    hosts[0].live = hosts[0].committed = NEWER
+    hosts[0].since = 0
+    result, _, _ = move(hosts, age=6000)
+    assert str(result.state) == "SUPERSEDED"
+    assert result.seconds < 700
+
+
 @pytest.mark.parametrize("ask", ["pause", "abort", "supersede", "roll_back"])
 @pytest.mark.parametrize("state", ["STAGING", "PROBING", "SUCCEEDED"])
 def test_no_lock_is_left_by_whoever_ends_a_rollout(ask, state):
@@ -49,6 +69,25 @@ def test_no_lock_is_left_by_whoever_ends_a_rollout(ask, state):
     hosts = healthy(3)
     move(hosts, ask=ask, at=("edge-0", state))
     assert [host.holder for host in hosts] == [None] * 3
+
+
+@pytest.mark.parametrize("state", ["STAGING", "PROBING", "SUCCEEDED"])
+def test_a_run_that_is_cancelled_ends_only_when_all_is_given_back(state):
+    """deployer#3335 once more: as Ctrl-C cancels it."""
+    hosts, journal = healthy(3), Journal("cancel", ("edge-0", state))
+
+    async def cancelled():
+        targets = [SimulatedTarget(host) for host in hosts]
+        moving = Rollout(
+            RELEASES[NEW], targets, SimulatedProbe(), RolloutPolicy(), rollout_id="r-1", journal=journal
+        )
+        journal.rollout = asyncio.create_task(moving.run())
+        with pytest.raises(asyncio.CancelledError):
+            await journal.rollout
+        return moving.result(), [(host.holder, host.settled()) for host in hosts]
+
+    result, left = run_in_virtual_time(cancelled())
+    assert (str(result.state), left) == ("ABORTED", [(None, True)] * 3)
 
 
 def test_the_lock_of_a_dead_worker_ends_by_itself():

@@ -65,6 +65,8 @@ def test_the_release_that_answers_is_proved(port):
         ("/named/500", "r1", "HTTP 500, expected 200"),
         ("/named/302", "r1", "HTTP 302, expected 200"),
         ("/named/200", "r2", "release 'r1' answers, not r2"),
+        ("/named/200", "r", "release 'r1' answers, not r"),
+        ("/named/200", "r12", "release 'r1' answers, not r12"),
         ("/bare/200", "r1", "no header X-Release-Id says which release answers"),
     ],
 )
