@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _HEAD_BYTES = 512
 _TEXT_BYTES = 64 << 10
 _SKIP_BYTES = 1 << 20
+_LINE_BYTES = 4 << 10
 # A pickle in a compressed file is followed so far; one on the disk is followed to its end by seeking.
 _MAX_INFLATED_BYTES = 256 << 20
 _MAX_MEMBERS = 10_000
@@ -173,16 +174,24 @@ class _Zlib:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._inflater = zlib.decompressobj()
+        self._ahead = b""
 
     def read(self, size: int) -> bytes:
-        read = b""
-        while len(read) < size and not self._inflater.eof:
+        self._inflate(size)
+        read, self._ahead = self._ahead[:size], self._ahead[size:]
+        return read
+
+    def readline(self, size: int) -> bytes:
+        self._inflate(size)
+        return self.read(self._ahead.find(b"\n", 0, size) + 1 or size)
+
+    def _inflate(self, size: int) -> None:
+        while len(self._ahead) < size and not self._inflater.eof:
             packed = self._inflater.unconsumed_tail or self._stream.read(_TEXT_BYTES)
-            piece = self._inflater.decompress(packed, size - len(read))
+            piece = self._inflater.decompress(packed, size - len(self._ahead))
             if not packed and not piece:
                 raise EOFError
-            read += piece
-        return read
+            self._ahead += piece
 
     def __enter__(self) -> Self:
         return self
@@ -219,14 +228,25 @@ class _Bytes:
             self._stream.seek(min(before + size, end))
             return before + size <= end
         while size:
-            if self._left <= 0:
-                raise LookedLongEnough
             piece = self._stream.read(min(size, _SKIP_BYTES))
             if not piece:
                 return False
             size -= len(piece)
-            self._left -= len(piece)
+            self._spend(len(piece))
         return True
+
+    def skip_line(self) -> bool:
+        while piece := self._stream.readline(_LINE_BYTES):
+            if piece.endswith(b"\n"):
+                return True
+            if not self._on_disk:
+                self._spend(len(piece))
+        return False
+
+    def _spend(self, size: int) -> None:
+        self._left -= size
+        if self._left <= 0:
+            raise LookedLongEnough
 
 
 def _zip(path: Path) -> Format:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 MAX_OPCODES = 200_000
 """What reads as a pickle for so long is called one."""
-_MAX_LINE_BYTES = 4096
+# No module's or function's name is longer; any other line may be of any length.
+_MAX_NAME_BYTES = 4096
 _OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 _MAX_PROTOCOL = 5
 _LENGTH_BYTES = {
@@ -40,6 +41,9 @@ class Opcodes(Protocol):
         Raises:
             LookedLongEnough: More was read than is worth it.
         """
+
+    def skip_line(self) -> bool:
+        """Pass over a line, however long it is; False where it has no end. Errors as of :meth:`skip`."""
 
 
 class LookedLongEnough(Exception):
@@ -93,7 +97,7 @@ class _Walk:
                 raise _NoPickle
             self.protocol = self.protocol or self._first
         elif opcode.name in _NAMES_BY_TEXT:
-            for line in (self._line(), self._line()):
+            for line in (self._name(), self._name()):
                 if not all(part.isidentifier() for part in line.split(".")):
                     raise _NoPickle
             self.names = True
@@ -104,7 +108,8 @@ class _Walk:
 
     def _pass_over(self, size: int) -> None:
         if size == pickletools.UP_TO_NEWLINE:
-            self._line()
+            if not self._opcodes.skip_line():
+                raise _NoPickle
             return
         if size < 0:
             prefix = self._opcodes.read(_LENGTH_BYTES[size])
@@ -114,11 +119,11 @@ class _Walk:
         if not self._opcodes.skip(size):
             raise _NoPickle
 
-    def _line(self) -> str:
+    def _name(self) -> str:
         line = bytearray()
         while not line.endswith(b"\n"):
             character = self._opcodes.read(1)
-            if not character or len(line) > _MAX_LINE_BYTES:
+            if not character or len(line) > _MAX_NAME_BYTES:
                 raise _NoPickle
             line += character
         return line[:-1].decode("utf-8", errors="replace")

@@ -25,6 +25,9 @@ _EXTENSION_BYTES_PER_HEADER = 1 << 8
 _MAX_PADDING_BYTES = 16 << 20
 _MAX_SIZE_DIGITS = 19
 _NEWLINE = ord("\n")
+_NAME = slice(0, 100)
+_MAGIC = slice(257, 265)
+_GNU = b"ustar  \0"
 _FILES = {tarfile.REGTYPE, tarfile.AREGTYPE}
 _REFUSED = {
     tarfile.LNKTYPE: "a hard link",
@@ -116,6 +119,9 @@ def _members(stream: _Stream, max_headers: int) -> Iterator[tuple[tarfile.TarInf
 def _header(block: bytes) -> tarfile.TarInfo:
     try:
         member = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+        if block[_MAGIC] == _GNU:
+            # It has dates where POSIX's dialect has the beginning of a long name, which tarfile reads.
+            member.name = block[_NAME].partition(b"\0")[0].decode()
     except (tarfile.HeaderError, ValueError) as error:
         raise ArtifactRefused(f"the tar archive is damaged, or a name in it is not UTF-8: {error}") from error
     if member.size < 0:
@@ -156,9 +162,9 @@ def _gnu_long_name(extension: _Extension, text: bytes) -> None:
 def _pax(extension: _Extension, text: bytes) -> None:
     """Take path and size from ``length key=value`` records; dates, owners and attributes do not matter."""
     for key, value in _pax_records(text):
-        if key == "path":
+        if key in {"path", "GNU.sparse.name"}:
             extension.path = value
-        elif key == "size":
+        if key == "size":
             extension.size_bytes = _size(value)
         elif key.startswith("GNU.sparse") or key == "SCHILY.realsize":
             extension.refused = "is a sparse file; pack it with tar without --sparse"

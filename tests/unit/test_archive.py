@@ -7,6 +7,7 @@ import gzip
 import io
 import random
 import struct
+import subprocess
 import tarfile
 import zlib
 
@@ -49,6 +50,15 @@ def test_what_tar_itself_packs_from_a_folder_is_read(folder, tmp_path):
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
         tar.add(tmp_path / "model", arcname=".")
     assert unpacked(folder, archive.getvalue()) == FILES
+
+
+def test_the_dates_of_an_incremental_archive_are_no_folder(folder, tmp_path):
+    """GNU tar's own dialect has them where POSIX's has the beginning of a name."""
+    (tmp_path / "weights.bin").write_bytes(b"1")
+    incremental = subprocess.run(
+        ["tar", "-C", tmp_path, "--format=gnu", "-G", "-c", "weights.bin"], capture_output=True, check=True
+    )
+    assert unpacked(folder, incremental.stdout, "model.tar") == {"weights.bin": b"1"}
 
 
 def test_files_and_folders_get_plain_modes_whatever_the_archive_says(folder):

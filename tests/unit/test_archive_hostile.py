@@ -60,6 +60,7 @@ HOSTILE = {
     "a multi-volume piece": (member("odd", b"x", type=b"M"), "'odd' is of type"),
     "a folder that climbs": (member("../evil", type=tarfile.DIRTYPE), r"'\.\./evil'"),
     "a sparse file in pax": (member("s", b"x", pax_headers={"GNU.sparse.major": "1"}), "'s' is a sparse file"),
+    "a sparse file under its own name": (member("GNUSparseFile.1/s", b"x", pax_headers={"GNU.sparse.name": "evil"}), "'evil' is a sparse file"),
     "a name in no charset": (member("s", b"x", pax_headers={"hdrcharset": "BINARY"}), "'s' has a name"),
     "a size in pax that is none": (member("s", b"x", pax_headers={"size": "-1"}), "'-1'"),
     "a size in pax without end": (member("s", b"x", pax_headers={"size": "9" * 5000}), "9999"),

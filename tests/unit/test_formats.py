@@ -66,6 +66,7 @@ SAFETENSORS = struct.pack("<Q", 2) + b"{}"
 # A pickle needs no header and no end to have run its calls, and may begin with as much text as it likes.
 HAND_MADE = b"\x8c\x05posix\x8c\x06system\x93\x8c\x02id\x85R"
 PADDED = b"\x80\x04\x8d" + struct.pack("<Q", 3 << 20) + b"x" * (3 << 20) + b"0" + EVIL[2:]
+LONG_LINE = b"S'" + b"x" * 100_000 + b"'\n0cos\nsystem\n(S'id'\ntR."
 
 RUN_CODE = {
     **{f"protocol {number}": (pickle.dumps(Evil(), number), Format.PICKLE) for number in range(6)},
@@ -73,6 +74,8 @@ RUN_CODE = {
     "without header and end": (HAND_MADE, Format.PICKLE),
     "by INST": (b"(S'id'\niposix\nsystem\n.", Format.PICKLE),
     "behind megabytes of text": (PADDED, Format.PICKLE),
+    "behind a long line": (LONG_LINE, Format.PICKLE),
+    **{f"behind a long line, by {how.__name__}": (how.compress(LONG_LINE), Format.JOBLIB) for how in (zlib, gzip, bz2)},
     "of more opcodes than are read": (b"\x80\x04" + b"N0" * 150_000, Format.PICKLE),
     "with another file behind it": (EVIL + SAFETENSORS, Format.PICKLE),
     "torch": (zip_of({"archive/data.pkl": EVIL, "archive/data/0": bytes(9)}), Format.TORCH),
