@@ -112,7 +112,7 @@ class _Bulk:
 
     def flush(self) -> None:
         """Send what was written, as far as the host's window lets it through."""
-        while self._may_send() and self._send_batch():
+        while self._channel._send_buf and self._may_send() and self._send_batch():
             pass
         self._flush_the_rest()
 
@@ -133,10 +133,8 @@ class _Bulk:
         )
 
     def _send_batch(self) -> bool:
-        """Whether there was something to send, now sent."""
+        """Whether some of what was written first could be sent, and was."""
         channel = self._channel
-        if not channel._send_buf:
-            return False
         written, kind = channel._send_buf[0]
         size_bytes = min(len(written), channel._send_window, _BATCH_BYTES)
         if kind is not None or not size_bytes:

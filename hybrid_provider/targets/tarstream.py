@@ -5,26 +5,35 @@ from __future__ import annotations
 import asyncio
 import heapq
 import tarfile
+from collections import deque
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-    from io import FileIO
     from pathlib import Path
 
     from hybrid_provider.artifacts.manifest import Manifest, ManifestFile
 
-# Measured: into memory that is used over and over and stays in the processor's cache, a read costs a third of
-# one into new memory; and a thread's hop is cheap beside it. Written in pieces that SSH's window takes whole.
+# Read in pieces that make a thread's hop cheap, written in pieces that SSH's window takes whole.
 _READ_BYTES: Final = 2**20
 _WRITE_BYTES: Final = 2**18
 _BLOCK_BYTES: Final = tarfile.BLOCKSIZE
-
+# A target that is no further behind another than so many pieces is sent what that one has read.
+_KEPT_PIECES: Final = 4
 
 # As many files are hashed at once on a host that has the processors.
 _SHARES: Final = 4
+
+
+Piece: TypeAlias = "asyncio.Future[bytes]"
+# The targets of a wave get the same bytes at once: measured with eight, to read them for each took a seventh
+# of all the time. A piece is here for as long as a stream keeps it.
+_pieces: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[tuple[Path, int], Piece]] = (
+    WeakKeyDictionary()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,30 +168,36 @@ async def rest_stream(
 async def _file_stream(
     folder: Path, file: ManifestFile, progress: Callable[[int], None], start: int
 ) -> AsyncIterator[bytes]:
-    path, left = folder / PurePosixPath(file.path), file.size_bytes - start
-    room = memoryview(bytearray(min(left, _READ_BYTES)))
+    path, padding = folder / PurePosixPath(file.path), _padding(file.size_bytes - start)
+    # Kept for the targets that are a little behind.
+    latest: deque[Piece] = deque(maxlen=_KEPT_PIECES)
+    while start < file.size_bytes:
+        latest.append(_piece(path, start))
+        piece = (await asyncio.shield(latest[-1]))[: file.size_bytes - start]
+        if not piece:
+            left = file.size_bytes - start
+            raise OSError(f"{path} is {left} bytes shorter than its manifest says; run the sync again")
+        start += len(piece)
+        for begin in range(0, len(piece), _WRITE_BYTES):
+            chunk = piece[begin : begin + _WRITE_BYTES]
+            yield chunk
+            progress(len(chunk))
+    yield padding
+
+
+def _piece(path: Path, start: int) -> Piece:
+    """A piece of a file: one that is being read or was just read, for whichever target, or else is now."""
+    pieces = _pieces.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
+    piece = pieces.get((path, start))
+    if piece is None or (piece.done() and (piece.cancelled() or piece.exception())):
+        pieces[path, start] = piece = asyncio.ensure_future(asyncio.to_thread(_read, path, start))
+    return piece
+
+
+def _read(path: Path, start: int) -> bytes:
     with path.open("rb", buffering=0) as content:
         content.seek(start)
-        while left:
-            size_bytes = await _read(content, room[:left])
-            if not size_bytes:
-                raise OSError(f"{path} is {left} bytes shorter than its manifest says; run the sync again")
-            left -= size_bytes
-            for begin in range(0, size_bytes, _WRITE_BYTES):
-                chunk = bytes(room[begin : min(begin + _WRITE_BYTES, size_bytes)])
-                yield chunk
-                progress(len(chunk))
-    yield _padding(file.size_bytes - start)
-
-
-async def _read(content: FileIO, room: memoryview) -> int:
-    """How many bytes were read on a thread, which has ended in any case: the caller closes the file."""
-    reading = asyncio.ensure_future(asyncio.to_thread(content.readinto, room))
-    try:
-        return await asyncio.shield(reading)
-    except asyncio.CancelledError:
-        await asyncio.wait([reading])
-        raise
+        return content.read(_READ_BYTES)
 
 
 def _header(name: str, size_bytes: int) -> bytes:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
+import random
 import shlex
 import subprocess
 import tarfile
+import threading
 from datetime import timedelta
 
 import pytest
@@ -15,12 +18,13 @@ from hypothesis import strategies as st
 
 from hybrid_provider.artifacts.manifest import Manifest, ManifestFile
 from hybrid_provider.exceptions import ConfigurationError, InvalidName
+from hybrid_provider.targets import tarstream
 from hybrid_provider.targets.answers import read_phase, read_preflight
 from hybrid_provider.targets.local import LocalTarget
 from hybrid_provider.targets.shell import checked_folder, script
 from hybrid_provider.targets.ssh import SshAddress, SshTarget
 from hybrid_provider.targets.target import Order
-from hybrid_provider.targets.tarstream import parts_of, tar_stream
+from hybrid_provider.targets.tarstream import parts_of, rest_stream, tar_stream
 from tests.releases import make_release
 
 HOSTILE = ["; rm -rf ~", "$(reboot)", "`id`", "a'b", 'a"b', "a\nb", "-rf", "*", "\\", "${IFS}", "a b"]
@@ -135,6 +139,56 @@ def test_a_file_shorter_than_its_manifest_stops_the_stream(tmp_path):
 
     with pytest.raises(OSError, match="2 bytes shorter"):
         asyncio.run(drain())
+
+
+def test_targets_that_are_sent_the_same_at_once_share_what_is_read(tmp_path, monkeypatch):
+    release = make_release(tmp_path, {"m": random.Random(1).randbytes(3_500_000)})
+    expected = (release.path / "m").read_bytes()
+    read, reads, begun = tarstream._read, [], threading.Event()
+
+    def read_and_tell(path, start):
+        reads.append(start)
+        begun.set()
+        return read(path, start)
+
+    monkeypatch.setattr(tarstream, "_read", read_and_tell)
+
+    async def sent():
+        content = b""
+        async for chunk in tar_stream(
+            release.path, release.manifest, parts_of(release.manifest), lambda _: None
+        ):
+            content += chunk
+            await asyncio.sleep(0)
+        return content
+
+    async def all_of_them():
+        given_up = asyncio.create_task(sent())
+        others = asyncio.gather(*(sent() for _ in range(8)))
+        await asyncio.to_thread(begun.wait)
+        given_up.cancel()
+        contents = await others
+        del given_up  # an error keeps what its frames had
+        gc.collect()
+        assert not tarstream._pieces[asyncio.get_running_loop()], "the worker keeps what nobody needs"
+        return contents
+
+    for content in asyncio.run(all_of_them()):
+        assert expected in content
+    assert sorted(reads) == [0, 2**20, 2 * 2**20, 3 * 2**20]
+
+
+def test_the_rest_of_a_file_is_padded_as_a_file_of_its_own(tmp_path):
+    release = make_release(tmp_path, {"m": random.Random(1).randbytes(2_000_000)})
+    (file,) = release.manifest.files
+
+    async def rest():
+        return b"".join([chunk async for chunk in rest_stream(release.path, file, lambda _: None, 1_000_001)])
+
+    content = asyncio.run(rest())
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+        assert archive.extractfile("rest").read() == (release.path / "m").read_bytes()[1_000_001:]
+    assert len(content) % 512 == 0
 
 
 def test_only_what_is_not_there_travels():
