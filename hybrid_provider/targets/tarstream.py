@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from hybrid_provider.artifacts.manifest import Manifest, ManifestFile
 
-# Read in pieces that make a thread's hop cheap, written in pieces that SSH's window takes whole.
-_READ_BYTES: Final = 2**20
-_WRITE_BYTES: Final = 2**18
+# Makes a thread's hop cheap, and SSH's window takes it whole.
+_PIECE_BYTES: Final = 2**20
 _BLOCK_BYTES: Final = tarfile.BLOCKSIZE
 # A target that is no further behind another than so many pieces is sent what that one has read.
 _KEPT_PIECES: Final = 4
@@ -178,10 +177,8 @@ async def _file_stream(
             left = file.size_bytes - start
             raise OSError(f"{path} is {left} bytes shorter than its manifest says; run the sync again")
         start += len(piece)
-        for begin in range(0, len(piece), _WRITE_BYTES):
-            chunk = piece[begin : begin + _WRITE_BYTES]
-            yield chunk
-            progress(len(chunk))
+        yield piece
+        progress(len(piece))
     yield padding
 
 
@@ -197,7 +194,7 @@ def _piece(path: Path, start: int) -> Piece:
 def _read(path: Path, start: int) -> bytes:
     with path.open("rb", buffering=0) as content:
         content.seek(start)
-        return content.read(_READ_BYTES)
+        return content.read(_PIECE_BYTES)
 
 
 def _header(name: str, size_bytes: int) -> bytes:

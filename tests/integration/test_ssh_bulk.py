@@ -37,7 +37,7 @@ def sent(monkeypatch):
     return count
 
 
-async def pieces(size=2**18):  # as a release is read
+async def pieces(size=2**20):  # as a release is read
     for start in range(0, len(DATA), size):
         yield DATA[start : start + size]
 
