@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -195,7 +196,7 @@ def test_a_triggerer_that_hangs_hands_over_its_wait_and_stops_nothing_when_it_wa
     training = run("deferred", ticks=90)
     training.until_ticking()
     with another_triggerer(place, airflow, "triggerer-2"):
-        freeze(first, signal.SIGSTOP)
+        freeze_between_writes(first, place)
         try:
             shown = len(training.ticks())
             until(lambda: len(training.ticks()) > shown + 10, "the second triggerer goes on with the log")
@@ -205,6 +206,21 @@ def test_a_triggerer_that_hangs_hands_over_its_wait_and_stops_nothing_when_it_wa
 
         (job,) = training.jobs
         assert job.status == "Completed"
+
+
+def freeze_between_writes(process, place):
+    """Stop a triggerer that holds no lock: the only one of SQLite would keep all of Airflow from going on."""
+    database = Path(place.environment["AIRFLOW_HOME"]) / "airflow.db"
+    while True:
+        freeze(process, signal.SIGSTOP)
+        try:
+            with closing(sqlite3.connect(database, timeout=3)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.rollback()
+        except sqlite3.OperationalError:
+            freeze(process, signal.SIGCONT)
+        else:
+            return
 
 
 def freeze(process, number):
