@@ -1,8 +1,9 @@
-"""What a channel sends in bulk, made into SSH's packets at a third of the processor time that asyncssh takes.
+"""What a channel sends in bulk, made into SSH's packets many at a time.
 
-asyncssh copies each packet ten times on its way and gives it to the kernel by itself. Measured with eight
-hosts at once: that kept one processor busy from the first byte to the last, and the hosts waited for it. Here
-many packets are encrypted into one buffer, which is sent by one call. On the wire they are what they were.
+asyncssh copies each packet about ten times on its way and gives it to the kernel by itself. Measured with
+eight hosts at once: that kept one processor busy from the first byte to the last, and the hosts waited for
+it. Here many packets are encrypted into one buffer, which is sent by one call. On the wire they are what they
+were.
 
 This reaches into asyncssh. Where something there is not as it is known, and for all that is rare (a cipher
 other than AES-GCM, compression, the change of keys), asyncssh sends as it always does.
@@ -33,13 +34,13 @@ _LEAST_PADDING: Final = 4
 _MOST_PADDING: Final = 19
 # RFC 5647: a nonce is four bytes that stay and a counter of the packets; the tag follows what it vouches for.
 _COUNTER: Final = struct.Struct(">Q")
+_FIXED_BYTES: Final = 4
 _BLOCK_BYTES: Final = 16
 _TAG_BYTES: Final = 16
 _AROUND_BYTES: Final = _LENGTH.size + _TAG_BYTES
 _MOST_AROUND_BYTES: Final = _HEAD.size + _MOST_PADDING + _AROUND_BYTES
 # Smaller ones are of no host's choice; each costs as much as a large one.
 _LEAST_PACKET_BYTES: Final = 2**10
-_FIXED_BYTES: Final = 4
 _OF_A_CHANNEL: Final = (
     "_conn",
     "_flush_send_buf",
