@@ -48,6 +48,7 @@ class Bench:
 
     endpoint: str
     tools: Path
+    python: Path
 
     @property
     def environment(self) -> dict[str, str]:
@@ -74,9 +75,9 @@ class Bench:
         self.run(self.tools / "s5cmd", *get, folder=folder)
 
     def ours(self, folder: Path, key: str = ARCHIVE, *more: str) -> dict[str, float]:
-        command = [sys.executable, CHILD, self.endpoint, f"s3://{BUCKET}/{key}", folder, *more]
+        command = [self.python, CHILD, self.endpoint, f"s3://{BUCKET}/{key}", folder, *more]
         done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, check=True)
-        return dict(json.loads(done.stdout))
+        return dict(json.loads(done.stdout.splitlines()[-1]))
 
     @property
     def igzip(self) -> str:
@@ -188,6 +189,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="the median of so many (default: 3)")
     parser.add_argument("--tools", type=Path, required=True, help="the folder of the programs aws and s5cmd")
     parser.add_argument(
+        "--python",
+        type=Path,
+        default=Path(sys.executable),
+        help="that has the package as users install it; botocore loads more where the tests' packages are",
+    )
+    parser.add_argument(
         "--inside", type=Path, default=Path.cwd(), help="on the disk to measure (default: here)"
     )
     arguments = parser.parse_args()
@@ -206,7 +213,7 @@ def main() -> None:
         port = Ports.free("127.0.0.1", hosts=0).s3
         server = start_seaweedfs(weed, folder / "s3", "127.0.0.1", port, KEYS)
         try:
-            bench = Bench(f"http://127.0.0.1:{port}", arguments.tools.absolute())
+            bench = Bench(f"http://127.0.0.1:{port}", arguments.tools.absolute(), arguments.python.absolute())
             upload(bench, model, archive)
             shutil.rmtree(model)
             archive.unlink()

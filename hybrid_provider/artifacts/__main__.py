@@ -8,6 +8,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from hybrid_provider.artifacts import own_process
+
+if __name__ == "__main__":
+    own_process.tune()
+
 from hybrid_provider.artifacts.command_line import parser
 from hybrid_provider.artifacts.program import run
 
@@ -21,4 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    own_process.end()
+    sys.exit(code)

@@ -38,8 +38,13 @@ _PIECE_BYTES = 1 << 20
 _FAST_SECONDS = 5.0
 _SECONDS_BETWEEN_LOOKS = 1.0
 _LANDING_AT_ONCE = 2
+# Parts in flight; one more each time the next one is awaited. What comes sooner than it can be taken costs
+# memory, and processor time that whoever takes it lacks: a tenth of a sync's from a server nearby.
+_AT_FIRST = 2
 # Small parts go from thread to thread together: each time costs as much as one of them.
 _PARTS_AT_ONCE = 16
+# Of small parts, which are awaited rather than read; how many there are is bounded by their batches as well.
+_REQUESTS_PER_PART = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,7 @@ class Download:
     ) -> None:
         self._store = open_store(access, location, policy)
         self._batches = batches_of(parts, policy.part_bytes)
-        self._requests = asyncio.Semaphore(policy.parts_in_flight)
+        self._requests = asyncio.Semaphore(policy.parts_in_flight * _REQUESTS_PER_PART)
         self._policy = policy
         self._landing = landing
         self._kept = kept
@@ -154,8 +159,11 @@ class Download:
         asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
 
     def __iter__(self) -> Iterator[Arrived]:
-        self._submit(self._policy.parts_in_flight)
+        most = self._policy.parts_in_flight
+        self._submit(min(_AT_FIRST, most))
         while self._pending:
+            if len(self._pending) < most and not self._pending[0].done():
+                self._submit(1)
             batch = self._awaited(self._pending[0])
             self._pending.popleft()
             self._submit(1)

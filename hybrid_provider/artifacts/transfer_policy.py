@@ -19,8 +19,9 @@ class TransferPolicy:
     Attributes:
         part_bytes: Size of one ranged request; S3's own guidance is 8 to 16 MB. A part that comes slowly, or
             under a limit, is asked for in pieces of 1 MiB.
-        parts_in_flight: Requests at once, and parts in memory; 8 saturate a 10 Gbit/s link at S3's usual
-            85 to 90 MB/s per request, and hold 64 MiB.
+        parts_in_flight: Requests at once, and parts in memory, at most: it begins with two, and asks for one
+            more each time it waits. 6 bring 500 MB/s at S3's usual 85 to 90 MB/s per request, which is faster
+            than gzip unpacks, and hold 72 MiB. Of small objects, four times as many are asked for at once.
         attempts: Tries of one part before the transfer fails; AWS's SDKs use 3 to 5.
         first_pause: Before the second try; doubles with each further one, with jitter.
         part_timeout: For one request; 8 MiB in 5 minutes is 28 kB/s.
@@ -30,8 +31,8 @@ class TransferPolicy:
         max_bytes_per_second: Of all requests together, on average; None for as fast as they come.
     """
 
-    part_bytes: int = 8 << 20
-    parts_in_flight: int = 8
+    part_bytes: int = 12 << 20
+    parts_in_flight: int = 6
     attempts: int = 5
     first_pause: timedelta = timedelta(milliseconds=250)
     part_timeout: timedelta = timedelta(minutes=5)

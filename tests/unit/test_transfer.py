@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from concurrent.futures import wait
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -155,7 +158,7 @@ def test_a_part_is_asked_for_whole_where_bytes_come_fast_and_else_in_pieces():
 
     with Download(access(), item.location, (), TransferPolicy()) as download:
         assert asked_for(download) == [1, 1, 1], "how fast it is is not known yet"
-        download._judge(mib, seconds=0.5)
+        download._judge(mib, seconds=0.4)
         assert asked_for(download) == [3]
         download._judge(4096, seconds=10)
         assert asked_for(download) == [3], "a small object says nothing"
@@ -165,6 +168,48 @@ def test_a_part_is_asked_for_whole_where_bytes_come_fast_and_else_in_pieces():
     with Download(access(), item.location, (), TransferPolicy(max_bytes_per_second=mib)) as download:
         download._judge(mib, seconds=0)
         assert asked_for(download) == [1, 1, 1], "a limit is not overdrawn by whole parts"
+
+
+@contextmanager
+def reading(parts: int, most: int):
+    """A download of parts that come without a network, each when its event is set."""
+    item = stored(parts * 10)
+    comes = {part.start: threading.Event() for part in parts_of([item], 10)}
+
+    def come(part: Part) -> memoryview:
+        comes[part.start].wait()
+        return memoryview(b"x" * part.size_bytes)
+
+    policy = TransferPolicy(part_bytes=10, parts_in_flight=most)
+    with Download(access(), item.location, parts_of([item], 10), policy, kept=come) as download:
+        try:
+            yield download, list(comes.values())
+        finally:
+            for event in comes.values():
+                event.set()
+
+
+def test_a_reader_that_never_waits_has_two_parts_under_way():
+    under_way = []
+    with reading(parts=20, most=8) as (download, comes):
+        for event in comes:
+            event.set()
+        for _ in download:
+            under_way.append(len(download._pending))
+            wait(download._pending)
+    assert max(under_way) <= 3, "two, and one for the first, which cannot but be awaited"
+
+
+def test_a_reader_that_waits_has_one_more_under_way_each_time_up_to_the_most():
+    under_way = []
+    with reading(parts=20, most=5) as (download, comes):
+        parts = iter(download)
+        for event in comes[:15]:
+            threading.Timer(0.01, event.set).start()
+            next(parts)
+            under_way.append(len(download._pending))
+    assert under_way[:5] == [3, 4, 5, 5, 5]
+    assert max(under_way) == 5
 
 
 def test_an_error_ahead_comes_where_its_item_would():
