@@ -70,11 +70,11 @@ bench-wait: .venv/.dev  ## Measure 1,000 deferred trainings in one process, and 
 	@touch $@
 
 # The package as users have it: compiled, and without what the tests need.
-.venv-bench/.ours: .venv-bench/.ready pyproject.toml constraints.txt
-	python3 -m venv .venv-bench/ours && .venv-bench/ours/bin/pip install --quiet --constraint constraints.txt .
+.venv-bench/.ours: .venv/.dev .venv-bench/.ready pyproject.toml constraints.txt
+	$(BIN)/python -m venv .venv-bench/ours && .venv-bench/ours/bin/pip install --quiet --constraint constraints.txt .
 	@touch $@
 
-bench-sync: .venv/.dev .venv-bench/.ours  ## Measure a sync beside aws s3 cp and s5cmd (some minutes, 5 GB of disk)
+bench-sync: .venv/.dev .venv-bench/.ours  ## Measure a sync beside aws s3 cp and s5cmd (about 10 minutes, 7 GB of disk)
 	.venv-bench/ours/bin/pip install --quiet --no-deps --force-reinstall .
 	$(BIN)/python benchmarks/sync.py --tools .venv-bench/bin --python .venv-bench/ours/bin/python
 

@@ -23,7 +23,8 @@ def peak_rss_kb() -> int:
 
 
 def first(endpoint: str, uri: str, folder: str) -> dict[str, float]:
-    sys.argv = [PROGRAM, "sync", uri, "--model", MODEL, "--store", folder, "--endpoint-url", endpoint]
+    options = ["--model", MODEL, "--store", folder, "--endpoint-url", endpoint, "--json"]
+    sys.argv = [PROGRAM, "sync", uri, *options]
     try:
         runpy.run_module(PROGRAM, run_name="__main__", alter_sys=True)
     except SystemExit as end:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hybrid_provider.artifacts import own_process
 
 if __name__ == "__main__":
-    own_process.tune()
+    own_process.tune()  # before the imports below, which are most of what a command loads
 
 from hybrid_provider.artifacts.command_line import parser
 from hybrid_provider.artifacts.program import run

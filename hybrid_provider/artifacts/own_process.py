@@ -9,15 +9,15 @@ from contextlib import suppress
 # Of glibc's mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _NEVER = (1 << 31) - 1
-# glibc refuses more; a part of an object is shorter.
-_LARGEST_KEPT = 32 << 20
+# Longer than any part of an object; older glibc refuses more.
+_LARGEST_KEPT_BYTES = 32 << 20
 _OBJECTS_BETWEEN_LOOKS = 50_000
 
 
 def tune() -> None:
     """Before anything else is imported.
 
-    What is imported lives to the end: to look for cycles in it, and once more at the end, took 0.1 of 0.4 s.
+    What is imported lives to the end: looking for cycles in it took a quarter of a command's start and end.
     And memory of a part of an object went back to the kernel when it was free, to be found and zeroed anew
     for the next part: that was a fifth of the kernel's time in a sync.
     """
@@ -26,7 +26,7 @@ def tune() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in (
             (_ARENA_MAX, 1),
-            (_MMAP_THRESHOLD, _LARGEST_KEPT),
+            (_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES),
             (_TRIM_THRESHOLD, _NEVER),
         ):
             mallopt(parameter, value)

@@ -110,4 +110,4 @@ class KeptParts:
         if identity == self._identity:
             left.rename(self._folder)
         else:
-            _log.info("What an earlier sync fetched is of another artifact than the one now; it begins anew")
+            _log.info("What an earlier sync kept is of another artifact, or in other parts; it begins anew")

@@ -38,12 +38,12 @@ _PIECE_BYTES = 1 << 20
 _FAST_SECONDS = 5.0
 _SECONDS_BETWEEN_LOOKS = 1.0
 _LANDING_AT_ONCE = 2
-# Parts in flight; one more each time the next one is awaited. What comes sooner than it can be taken costs
-# memory, and processor time that whoever takes it lacks: a tenth of a sync's from a server nearby.
-_AT_FIRST = 2
+# In flight; one more each time the next one is awaited. What comes sooner than it can be taken costs memory,
+# and processor time that whoever takes it lacks: a tenth of a sync's from a server nearby.
+_BATCHES_AT_FIRST = 2
 # Small parts go from thread to thread together: each time costs as much as one of them.
 _PARTS_AT_ONCE = 16
-# Of small parts, which are awaited rather than read; how many there are is bounded by their batches as well.
+# For each part that may be in flight: a small one mostly waits for its answer. The batches bound the memory.
 _REQUESTS_PER_PART = 4
 
 
@@ -159,11 +159,8 @@ class Download:
         asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
 
     def __iter__(self) -> Iterator[Arrived]:
-        most = self._policy.parts_in_flight
-        self._submit(min(_AT_FIRST, most))
+        self._submit(min(_BATCHES_AT_FIRST, self._policy.parts_in_flight))
         while self._pending:
-            if len(self._pending) < most and not self._pending[0].done():
-                self._submit(1)
             batch = self._awaited(self._pending[0])
             self._pending.popleft()
             self._submit(1)
@@ -174,8 +171,11 @@ class Download:
             self._pending.append(asyncio.run_coroutine_threadsafe(self._brought(batch), self._loop))
 
     def _awaited(self, future: Future[list[Arrived]]) -> list[Arrived]:
-        while not wait([future], _SECONDS_BETWEEN_LOOKS).done:
-            self._report()
+        while not future.done():
+            if len(self._pending) < self._policy.parts_in_flight:
+                self._submit(1)
+            if not wait([future], _SECONDS_BETWEEN_LOOKS).done:
+                self._report()
         if future.cancelled():
             raise ArtifactUnavailable("the transfer was stopped")
         batch = future.result()

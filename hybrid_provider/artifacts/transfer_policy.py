@@ -19,12 +19,13 @@ class TransferPolicy:
     Attributes:
         part_bytes: Size of one ranged request; S3's own guidance is 8 to 16 MB. A part that comes slowly, or
             under a limit, is asked for in pieces of 1 MiB.
-        parts_in_flight: Requests at once, and parts in memory, at most: it begins with two, and asks for one
-            more each time it waits. 6 bring 500 MB/s at S3's usual 85 to 90 MB/s per request, which is faster
-            than gzip unpacks, and hold 72 MiB. Of small objects, four times as many are asked for at once.
+        parts_in_flight: Parts that are asked for at once, at most: it begins with two, and asks for one more
+            each time it waits. 6 bring 500 MB/s at S3's usual 85 to 90 MB/s per request, which is faster than
+            gzip unpacks, and with those being handed on hold 96 MiB. Of small objects, which count together
+            as one part, four times as many are asked for at once.
         attempts: Tries of one part before the transfer fails; AWS's SDKs use 3 to 5.
         first_pause: Before the second try; doubles with each further one, with jitter.
-        part_timeout: For one request; 8 MiB in 5 minutes is 28 kB/s.
+        part_timeout: For one request; 12 MiB in 8 minutes is 26 kB/s.
         stall_timeout: Without a byte.
         resumable_from: A transfer of one object that takes so long keeps its parts on the disk until the end,
             so that a sync that was cut short goes on; a shorter one is begun anew rather than written twice.
@@ -35,7 +36,7 @@ class TransferPolicy:
     parts_in_flight: int = 6
     attempts: int = 5
     first_pause: timedelta = timedelta(milliseconds=250)
-    part_timeout: timedelta = timedelta(minutes=5)
+    part_timeout: timedelta = timedelta(minutes=8)
     stall_timeout: timedelta = timedelta(seconds=30)
     resumable_from: timedelta = timedelta(minutes=1)
     max_bytes_per_second: int | None = None
@@ -48,11 +49,14 @@ class TransferPolicy:
 
     @property
     def request_timeout(self) -> timedelta:
-        """For one request, with what it waits for the others under the limit."""
+        """For one request, with what it waits for the others under the limit.
+
+        Those before it, and as many that are asked for until it is next.
+        """
         if self.max_bytes_per_second is None:
             return self.part_timeout
-        in_flight = self.part_bytes * self.parts_in_flight
-        return self.part_timeout + timedelta(seconds=in_flight / self.max_bytes_per_second)
+        others_bytes = 2 * self.part_bytes * self.parts_in_flight
+        return self.part_timeout + timedelta(seconds=others_bytes / self.max_bytes_per_second)
 
     @property
     def within_obstore(self) -> RetryConfig:

@@ -236,8 +236,8 @@ BUGS = (
     Bug(
         "a late part lets all others fill the memory",
         "artifacts/transfer.py",
-        "self._submit(1)",
-        "self._submit(2)",
+        "self._pending.popleft()\n            self._submit(1)",
+        "self._pending.popleft()\n            self._submit(2)",
         ("tests/integration/test_sync_memory.py",),
     ),
     Bug("a full disk is not explained", "artifacts/folder.py", "    errno.ENOSPC:", "    9999:", FAULTS),
