@@ -196,8 +196,8 @@ def test_a_triggerer_that_hangs_hands_over_its_wait_and_stops_nothing_when_it_wa
     training = run("deferred", ticks=90)
     training.until_ticking()
     with another_triggerer(place, airflow, "triggerer-2"):
-        freeze_between_writes(first, place)
         try:
+            freeze_between_writes(first, place)
             shown = len(training.ticks())
             until(lambda: len(training.ticks()) > shown + 10, "the second triggerer goes on with the log")
         finally:
@@ -211,16 +211,22 @@ def test_a_triggerer_that_hangs_hands_over_its_wait_and_stops_nothing_when_it_wa
 def freeze_between_writes(process, place):
     """Stop a triggerer that holds no lock: the only one of SQLite would keep all of Airflow from going on."""
     database = Path(place.environment["AIRFLOW_HOME"]) / "airflow.db"
-    while True:
+    freeze(process, signal.SIGSTOP)
+    while not can_be_written(database):
+        freeze(process, signal.SIGCONT)
+        time.sleep(0.1)
         freeze(process, signal.SIGSTOP)
-        try:
-            with closing(sqlite3.connect(database, timeout=3)) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.rollback()
-        except sqlite3.OperationalError:
-            freeze(process, signal.SIGCONT)
-        else:
-            return
+
+
+def can_be_written(database: Path) -> bool:
+    """Whether nobody is writing: half of a write is a lock, or looks like no database at all."""
+    try:
+        with closing(sqlite3.connect(database, timeout=3)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+    except sqlite3.DatabaseError:
+        return False
+    return True
 
 
 def freeze(process, number):
