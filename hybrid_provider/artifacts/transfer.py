@@ -38,8 +38,7 @@ _PIECE_BYTES = 1 << 20
 _FAST_SECONDS = 5.0
 _SECONDS_BETWEEN_LOOKS = 1.0
 _LANDING_AT_ONCE = 2
-# In flight; one more each time the next one is awaited. What comes sooner than it can be taken costs memory,
-# and processor time that whoever takes it lacks: a tenth of a sync's from a server nearby.
+# In flight; one more each time the next one is awaited. What comes sooner than it can be taken costs memory.
 _BATCHES_AT_FIRST = 2
 # Small parts go from thread to thread together: each time costs as much as one of them.
 _PARTS_AT_ONCE = 16
