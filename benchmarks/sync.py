@@ -186,7 +186,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size-mb", type=int, default=1000, help="of the weights, unpacked (default: 1000)")
-    parser.add_argument("--rounds", type=int, default=5, help="the median of so many (default: 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="the median of so many (default: 3)")
     parser.add_argument("--tools", type=Path, required=True, help="the folder of the programs aws and s5cmd")
     parser.add_argument(
         "--python",

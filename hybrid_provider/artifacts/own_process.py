@@ -19,7 +19,7 @@ def tune() -> None:
 
     What is imported lives to the end: looking for cycles in it took a quarter of a command's start and end.
     And memory of a part of an object went back to the kernel when it was free, to be found and zeroed anew
-    for the next part: that was a fifth of the kernel's time in a sync.
+    for the next part: that was a fifth of the kernel's time in a sync, and of its memory at the peak.
     """
     gc.set_threshold(_OBJECTS_BETWEEN_LOOKS)
     with suppress(OSError, AttributeError):  # another libc

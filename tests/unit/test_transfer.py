@@ -208,9 +208,9 @@ def test_a_reader_that_waits_has_one_more_under_way_each_time_up_to_the_most(mon
     with reading(parts=20, most=5) as (download, comes):
         events = iter(comes)
 
-        def come_once_it_is_awaited(futures, seconds):
+        def come_once_it_is_awaited(futures, _seconds):
             next(events).set()
-            return wait(futures, seconds)
+            return wait(futures)
 
         monkeypatch.setattr(transfer, "wait", come_once_it_is_awaited)
         parts = iter(download)
