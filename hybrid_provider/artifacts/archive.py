@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hybrid_provider.artifacts.ahead import run_ahead
+from hybrid_provider.artifacts.behind import take_behind
 from hybrid_provider.artifacts.file_names import shown
 from hybrid_provider.artifacts.inflate import GZIP, ZSTD, inflate
 from hybrid_provider.artifacts.tar import read_tar
@@ -57,7 +57,7 @@ def unpack(
         chunks: Its bytes, in order.
         writer: Takes the files.
         limits: What it may unpack to.
-        stop: Ends the wait for the next chunk, from another thread.
+        stop: Ends the wait for the next chunk; called from another thread.
 
     Raises:
         ArtifactRefused: The archive is damaged, or must not be unpacked; the message names the member.
@@ -66,11 +66,13 @@ def unpack(
         raise ArtifactRefused(f"{name}: archives of this form are not read; pack it as .tar.gz or .tar.zst")
     compression = next((form for suffix, form in _COMPRESSED.items() if name.lower().endswith(suffix)), None)
     if compression is not None:
-        inflated = run_ahead(inflate(chunks, compression), batch=16, batches=4, stop=stop)
-        try:
-            _untar(inflated, packed_bytes, writer, limits)
-        finally:
-            inflated.close()
+        take_behind(
+            inflate(chunks, compression),
+            lambda inflated: _untar(inflated, packed_bytes, writer, limits),
+            batch=16,
+            batches=4,
+            stop=stop,
+        )
     elif name.lower().endswith(_TAR):
         _untar(chunks, packed_bytes, writer, limits)
     else:

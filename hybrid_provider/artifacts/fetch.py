@@ -115,7 +115,8 @@ class Fetch:
         parts = parts_of([item], self.transfer.part_bytes)
         try:
             with FolderWriter(folder) as writer:
-                with self._download([item], parts, landing=kept.keep, kept=kept.take) as download:
+                download = self._download([item], parts, landing=kept.keep, kept=kept.take, steps_back=True)
+                with download:
                     self._unpack(item, download, writer)
                 return writer.seal(), kept.reused_bytes
         except BaseException:
@@ -179,6 +180,7 @@ class Fetch:
         *,
         landing: Callable[[Arrived], None],
         kept: Callable[[Part], memoryview | None] | None = None,
+        steps_back: bool = False,
     ) -> Download:
         total_bytes = sum(item.size_bytes for item in objects)
         return Download(
@@ -189,6 +191,7 @@ class Fetch:
             landing=landing,
             kept=kept,
             on_bytes=Counter(total_bytes, self.progress).add if self.progress else None,
+            steps_back=steps_back,
         )
 
     def _require_space(self, folder: Path, needed: int) -> None:

@@ -83,7 +83,7 @@ def sync(
         source: The artifact, or a URI of what is there now.
         model: The model's name; the call waits while another process syncs the same model.
         store: Where the release goes.
-        progress: Called as bytes come, and each second in which none do; for some archives on another thread.
+        progress: Called as bytes come, and each second in which none do; on the caller's thread.
         expected_sha256: Of the object's bytes as they are in the cloud; 64 hex digits.
         created: The release's date; the artifact's own where None.
         provenance: Further facts to keep with the release: plain values, no secrets.

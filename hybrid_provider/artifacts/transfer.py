@@ -10,9 +10,10 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING, Self
 
+from hybrid_provider.artifacts.behind import step_back
 from hybrid_provider.artifacts.clock import clock_said_refused
 from hybrid_provider.artifacts.reading import open_store
 from hybrid_provider.artifacts.redirects import redirect_in
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 # Of one request where bytes come slowly: small enough that they are seen to come.
 _PIECE_BYTES = 1 << 20
+_FIRST_CUTS: tuple[int, ...] = (1 << 20, 4 << 20)
 # A part that takes longer is slow; as long as between two lines of progress.
 _FAST_SECONDS = 5.0
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -61,18 +63,27 @@ class Part:
 
 
 def parts_of(objects: Sequence[StoredObject], part_bytes: int) -> Iterator[Part]:
-    """All parts of all objects in order; an empty object has one empty part."""
+    """All parts of all objects in order; an empty object has one empty part.
+
+    The very first part comes in three: whoever reads it need not wait for the whole. All others begin at a
+    multiple of their length: stores keep objects in pieces of some MiB, and read each that a range touches.
+    """
+    cuts = _FIRST_CUTS
     for item in objects:
-        for start in range(0, max(item.size_bytes, 1), part_bytes):
-            yield Part(item, start, min(start + part_bytes, item.size_bytes))
+        first = (cut for cut in cuts if cut < min(part_bytes, item.size_bytes))
+        rest = range(part_bytes, item.size_bytes, part_bytes)
+        for start, end in pairwise(chain((0,), first, rest, (item.size_bytes,))):
+            yield Part(item, start, end)
+        cuts = ()
 
 
 def batches_of(parts: Iterable[Part], most_bytes: int) -> Iterator[list[Part]]:
-    """The same parts in order, small ones together; a batch is not longer than the longest part may be."""
+    """The same parts in order, small objects together; a batch is not longer than the longest part may be."""
     batch: list[Part] = []
     batch_bytes = 0
     for part in parts:
-        if batch and (batch_bytes + part.size_bytes > most_bytes or len(batch) == _PARTS_AT_ONCE):
+        is_full = batch_bytes + part.size_bytes > most_bytes or len(batch) == _PARTS_AT_ONCE
+        if batch and (is_full or part.start > 0):
             yield batch
             batch, batch_bytes = [], 0
         batch.append(part)
@@ -105,6 +116,7 @@ class Download:
         kept: Called on another thread for each part first; what it gives is not fetched.
         on_bytes: Called with how many bytes have come since the last call; about once in a second with 0
             while the next part is awaited. On the thread that iterates.
+        steps_back: Whether whoever iterates goes first where the processor is busy: if its work takes long.
 
     Raises:
         ArtifactChanged: An object is not the one that was looked at.
@@ -123,6 +135,7 @@ class Download:
         landing: Callable[[Arrived], None] | None = None,
         kept: Callable[[Part], memoryview | None] | None = None,
         on_bytes: Callable[[int], None] | None = None,
+        steps_back: bool = False,
     ) -> None:
         self._store = open_store(access, location, policy)
         self._batches = batches_of(parts, policy.part_bytes)
@@ -131,15 +144,21 @@ class Download:
         self._landing = landing
         self._kept = kept
         self._on_bytes = on_bytes or (lambda _: None)
+        self._steps_back = steps_back
         self._arrived_bytes = 0
         self._reported_bytes = 0
         self._stopped = False
         self._is_fast = False
         self._pending: deque[Future[list[Arrived]]] = deque()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="download", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="download", daemon=True)
         self._pace = _Pace(policy.max_bytes_per_second)
         self._disk = ThreadPoolExecutor(_LANDING_AT_ONCE, thread_name_prefix="landing")
+
+    def _run(self) -> None:
+        if self._steps_back:
+            step_back()  # obstore's threads begin with the first request, and inherit it
+        self._loop.run_forever()
 
     def __enter__(self) -> Self:
         self._thread.start()

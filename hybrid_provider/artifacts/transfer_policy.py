@@ -21,22 +21,22 @@ class TransferPolicy:
             under a limit, is asked for in pieces of 1 MiB.
         parts_in_flight: Parts that are asked for at once, at most: it begins with two, and asks for one more
             each time it waits. 6 bring 500 MB/s at S3's usual 85 to 90 MB/s per request, which is faster than
-            gzip unpacks, and with those being handed on hold 96 MiB. Of small objects, which count together
+            gzip unpacks, and with those being handed on hold 128 MiB. Of small objects, which count together
             as one part, four times as many are asked for at once.
         attempts: Tries of one part before the transfer fails; AWS's SDKs use 3 to 5.
         first_pause: Before the second try; doubles with each further one, with jitter.
-        part_timeout: For one request; 12 MiB in 8 minutes is 26 kB/s.
+        part_timeout: For one request; 16 MiB in 10 minutes is 28 kB/s.
         stall_timeout: Without a byte.
         resumable_from: A transfer of one object that takes so long keeps its parts on the disk until the end,
             so that a sync that was cut short goes on; a shorter one is begun anew rather than written twice.
         max_bytes_per_second: Of all requests together, on average; None for as fast as they come.
     """
 
-    part_bytes: int = 12 << 20
+    part_bytes: int = 16 << 20
     parts_in_flight: int = 6
     attempts: int = 5
     first_pause: timedelta = timedelta(milliseconds=250)
-    part_timeout: timedelta = timedelta(minutes=8)
+    part_timeout: timedelta = timedelta(minutes=10)
     stall_timeout: timedelta = timedelta(seconds=30)
     resumable_from: timedelta = timedelta(minutes=1)
     max_bytes_per_second: int | None = None

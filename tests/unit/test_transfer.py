@@ -16,7 +16,6 @@ from botocore.config import Config
 
 from hybrid_provider.artifacts import bucket as buckets
 from hybrid_provider.artifacts import transfer
-from hybrid_provider.artifacts.ahead import run_ahead
 from hybrid_provider.artifacts.bucket import open_bucket
 from hybrid_provider.artifacts.objects import StoredObject
 from hybrid_provider.artifacts.s3 import S3Location
@@ -53,6 +52,20 @@ def test_parts_cover_every_byte_once_in_order(sizes, expected):
 def test_small_parts_come_together_and_no_batch_is_longer_than_a_part(sizes, expected):
     batches = batches_of(parts_of([stored(size) for size in sizes], 10), 10)
     assert [[part.size_bytes for part in batch] for batch in batches] == expected
+
+
+def test_the_first_part_comes_in_pieces_and_all_others_lie_on_their_multiples():
+    mib = 1 << 20
+    parts = parts_of([stored(40 * mib), stored(17 * mib)], 16 * mib)
+    assert [(part.start // mib, part.end // mib) for part in parts] == [
+        (0, 1), (1, 4), (4, 16), (16, 32), (32, 40), (0, 16), (16, 17)
+    ]  # fmt: skip
+    assert [part.end for part in parts_of([stored(2 * mib)], 3 * mib)] == [mib, 2 * mib]
+
+
+def test_pieces_of_one_object_are_not_waited_for_together():
+    parts = list(parts_of([stored(16 << 20)], 16 << 20))
+    assert list(batches_of(parts, 16 << 20)) == [[part] for part in parts]
 
 
 def is_true(option: object) -> bool:
@@ -161,7 +174,7 @@ def test_a_part_is_asked_for_whole_where_bytes_come_fast_and_else_in_pieces():
 
     with Download(access(NOWHERE), item.location, (), TransferPolicy()) as download:
         assert asked_for(download) == [1, 1, 1], "how fast it is is not known yet"
-        download._judge(mib, seconds=0.4)
+        download._judge(mib, seconds=0.3)
         assert asked_for(download) == [3]
         download._judge(4096, seconds=10)
         assert asked_for(download) == [3], "a small object says nothing"
@@ -219,29 +232,3 @@ def test_a_reader_that_waits_has_one_more_under_way_each_time_up_to_the_most(mon
             under_way.append(len(download._pending))
     assert under_way[:5] == [3, 4, 5, 5, 5]
     assert max(under_way) == 5
-
-
-def test_an_error_ahead_comes_where_its_item_would():
-    def items():
-        yield 1
-        yield 2
-        raise ValueError("third")
-
-    results = run_ahead(items(), 1, 2)
-    assert [next(results), next(results)] == [1, 2]
-    with pytest.raises(ValueError, match="third"):
-        next(results)
-
-
-def test_work_ahead_stops_when_it_is_closed():
-    made = []
-
-    def items():
-        for number in range(1000):
-            made.append(number)
-            yield number
-
-    results = run_ahead(items(), batch=2, batches=2)
-    next(results)
-    results.close()
-    assert len(made) <= 8
