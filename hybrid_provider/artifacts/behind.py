@@ -6,6 +6,7 @@ import os
 import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from threading import Condition
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -71,7 +72,8 @@ def take_behind(
 def step_back() -> None:
     """Let other threads of the process go before this one; for threads that this package began."""
     if sys.platform == "linux":  # elsewhere it would be the whole process
-        os.nice(_STEPS_BACK)
+        with suppress(OSError):  # a sandbox may refuse it
+            os.nice(_STEPS_BACK)
 
 
 class _Belt(Generic[T]):

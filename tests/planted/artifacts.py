@@ -8,6 +8,8 @@ ARCHIVE = ("tests/unit/test_archive.py", "tests/unit/test_archive_hostile.py")
 FAULTS = ("tests/integration/test_sync_faults.py",)
 PREFIX = ("tests/integration/test_sync_prefix.py",)
 RESUME = ("tests/integration/test_sync_resume.py",)
+BEHIND = ("tests/unit/test_behind.py",)
+TRANSFER = ("tests/unit/test_transfer.py", "tests/unit/test_parts.py")
 CLOUDS = ("tests/integration/test_cloud_checksums.py",)
 SYNC = ("tests/integration/test_sync.py",)
 BUGS = (
@@ -126,6 +128,48 @@ BUGS = (
         "if identity == self._identity:",
         "if True:",
         RESUME,
+    ),
+    Bug(
+        "a kept part of another length is taken",
+        "artifacts/parts.py",
+        "if len(body) != part.size_bytes:",
+        "if False:",
+        TRANSFER,
+    ),
+    Bug(
+        "a part is asked for twice where the first one is cut",
+        "artifacts/transfer.py",
+        "chain((0,), first, rest, (item.size_bytes,))",
+        "chain((0,), first, (0,), rest, (item.size_bytes,))",
+        TRANSFER,
+    ),
+    Bug(
+        "the last that was unpacked is not taken",
+        "artifacts/behind.py",
+        "if not self._batches:",
+        "if True:",
+        BEHIND,
+    ),
+    Bug(
+        "an archive that breaks off behind what was unpacked is whole",
+        "artifacts/behind.py",
+        "            failure = error\n",
+        "            pass\n",
+        BEHIND,
+    ),
+    Bug(
+        "a full disk waits for the next byte",
+        "artifacts/behind.py",
+        "            self._is_left = True\n",
+        "",
+        BEHIND,
+    ),
+    Bug(
+        "unpacking does not wait for the disk, whatever that takes of memory",
+        "artifacts/behind.py",
+        "self._is_left or len(self._batches) < self._most",
+        "True",
+        BEHIND,
     ),
     Bug("parts are not kept", "artifacts/parts.py", "if not self._room or", "if True or", RESUME),
     Bug(

@@ -102,3 +102,14 @@ def test_who_takes_steps_back_and_the_caller_does_not():
     behind([1], lambda some: priorities.append(os.getpriority(os.PRIO_PROCESS, 0)))
     assert priorities[0] > before
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is asked for")
+def test_a_sandbox_that_refuses_to_step_back_is_no_reason_to_take_nothing(monkeypatch):
+    def refused(_: int) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "nice", refused)
+    taken = []
+    behind([1, 2], taken.extend)
+    assert taken == [1, 2]
