@@ -22,7 +22,7 @@ def test_all_items_come_in_order_however_they_are_handed_over():
         assert taken == list(range(100))
 
 
-def test_an_error_of_an_item_comes_where_the_item_would_and_to_the_caller():
+def test_an_error_comes_in_the_place_of_its_batch_and_to_the_caller():
     def items():
         yield 1
         yield 2
