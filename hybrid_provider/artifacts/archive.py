@@ -69,8 +69,8 @@ def unpack(
         take_behind(
             inflate(chunks, compression),
             lambda inflated: _untar(inflated, packed_bytes, writer, limits),
-            batch=16,
-            batches=4,
+            batch=6,
+            batches=5,
             stop=stop,
         )
     elif name.lower().endswith(_TAR):

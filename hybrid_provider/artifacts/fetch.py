@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from hybrid_provider.artifacts.archive import unpack
+from hybrid_provider.artifacts.behind import also_taken
 from hybrid_provider.artifacts.checking import Checks, checksums_of, refuse_damaged
 from hybrid_provider.artifacts.checksum import Running
 from hybrid_provider.artifacts.folder import FolderWriter, free_bytes
@@ -21,7 +23,7 @@ from hybrid_provider.artifacts.transfer import Arrived, Download, Part, parts_of
 from hybrid_provider.exceptions import ArtifactChanged, ArtifactRefused, ConfigurationError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from hybrid_provider.artifacts.archive import Limits
@@ -129,12 +131,13 @@ class Fetch:
         bodies: Iterator[memoryview] = chain.from_iterable(arrived.chunks for arrived in download)
         checksum = checksums_of(self.access, [item]).get(item)
         running = Running(checksum) if checksum else None
-        if running is not None:
-            bodies = _taken(bodies, running.update)
-        if self.expected_sha256 is not None:
-            bodies = _taken(bodies, sha256.update)
         name = self.artifact.uri.rpartition("/")[2]
-        unpack(name, item.size_bytes, bodies, writer, self.limits, stop=download.stop)
+        with ExitStack() as beside:
+            if running is not None:
+                bodies = beside.enter_context(closing(also_taken(bodies, running.update)))
+            if self.expected_sha256 is not None:
+                bodies = beside.enter_context(closing(also_taken(bodies, sha256.update)))
+            unpack(name, item.size_bytes, bodies, writer, self.limits, stop=download.stop)
         if running is not None:
             refuse_damaged(self.access, item, running)
         if self.expected_sha256 is not None and sha256.hexdigest() != self.expected_sha256:
@@ -201,11 +204,3 @@ class Fetch:
                 f"{folder}: {free} bytes free, more than {needed} needed for "
                 f"{self.artifact.uri}; free space there"
             )
-
-
-def _taken(
-    bodies: Iterable[memoryview], take: Callable[[memoryview], None]
-) -> Generator[memoryview, None, None]:
-    for body in bodies:
-        take(body)
-        yield body

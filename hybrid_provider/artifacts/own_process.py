@@ -11,7 +11,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _NEVER = (1 << 31) - 1
 # Longer than any part of an object; older glibc refuses more.
 _LARGEST_KEPT_BYTES = 32 << 20
-_OBJECTS_BETWEEN_LOOKS = 50_000
+# More than a command makes before its first byte comes: one look through that takes 11 ms.
+_OBJECTS_BETWEEN_LOOKS = 500_000
 
 
 def tune() -> None:

@@ -171,6 +171,20 @@ BUGS = (
         "True",
         BEHIND,
     ),
+    Bug(
+        "the last that a checksum is of is not awaited",
+        "artifacts/behind.py",
+        "            yield item\n        if before is not None:\n",
+        "            yield item\n        if False:\n",
+        BEHIND,
+    ),
+    Bug(
+        "what a checksum is of is let go while it is summed, whatever that takes of memory",
+        "artifacts/behind.py",
+        "            if before is not None:\n                before.result()\n            before",
+        "            before",
+        BEHIND,
+    ),
     Bug("parts are not kept", "artifacts/parts.py", "if not self._room or", "if True or", RESUME),
     Bug(
         "S3's checksum is not compared",

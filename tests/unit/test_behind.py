@@ -1,4 +1,4 @@
-"""What is taken behind: in order, in bounded memory, and one error where both sides may have one."""
+"""What is taken behind or beside: in order, in bounded memory, and one error where both sides may have one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from hybrid_provider.artifacts.behind import take_behind
+from hybrid_provider.artifacts.behind import also_taken, take_behind
 
 
 def behind(items, take, batch=1, batches=2, stop=None):
@@ -113,3 +113,45 @@ def test_a_sandbox_that_refuses_to_step_back_is_no_reason_to_take_nothing(monkey
     taken = []
     behind([1, 2], taken.extend)
     assert taken == [1, 2]
+
+
+def test_what_is_also_taken_is_taken_to_its_end_in_order_by_another_thread():
+    taken, threads = [], set()
+
+    def take(item):
+        threads.add(threading.get_ident())
+        taken.append(item)
+
+    assert list(also_taken(range(100), take)) == list(range(100))
+    assert taken == list(range(100))
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+def test_the_caller_is_never_more_than_one_ahead_of_who_also_takes():
+    goes_on = threading.Event()
+    items = also_taken(range(3), lambda _: goes_on.wait(30))
+    assert next(items) == 0, "the caller has an item while it is taken"
+    threading.Timer(0.1, goes_on.set).start()
+    assert next(items) == 1
+    assert goes_on.is_set(), "the next item waited for the first to be taken"
+    assert list(items) == [2]
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_an_error_of_who_also_takes_comes_to_the_caller_with_the_next_item_or_the_end(last):
+    def take(item):
+        if item == 1:
+            raise OSError("no sum")
+
+    items = also_taken(range(last + 1), take)
+    assert [next(items), next(items)] == [0, 1]
+    with pytest.raises(OSError, match="no sum"):
+        next(items)
+
+
+def test_who_goes_no_further_leaves_no_thread():
+    items = also_taken(range(3), lambda _: None)
+    next(items)
+    items.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("beside")]

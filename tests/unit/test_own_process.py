@@ -28,7 +28,7 @@ for _ in range(10):
     del parts
 print(faults() - before)
 if "tuned" in sys.argv:
-    assert gc.get_threshold()[0] > 10_000
+    assert gc.get_threshold()[0] > 100_000
     own_process.end()
     assert gc.get_freeze_count() > 1000
 """
