@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from concurrent.futures import Future
 
 import pytest
 
@@ -72,8 +73,18 @@ def test_no_more_is_made_than_may_wait():
         assert goes_on.wait(30)
         raise OSError("disk full")
 
+    outcome: Future[None] = Future()
+
+    def run():
+        try:
+            behind(items(), take, batch=2, batches=3)
+        except OSError as error:
+            outcome.set_exception(error)
+
+    # Who waits for ever is not interrupted: its caller's error would hide behind the disk's.
+    threading.Thread(target=run, daemon=True).start()
     with pytest.raises(OSError, match="disk full"):
-        behind(items(), take, batch=2, batches=3)
+        outcome.result(30)
     assert len(made) == 10
 
 
