@@ -128,7 +128,8 @@ class Fetch:
 
     def _unpack(self, item: StoredObject, download: Download, writer: FolderWriter) -> None:
         sha256 = hashlib.sha256()
-        bodies: Iterator[memoryview] = chain.from_iterable(arrived.chunks for arrived in download)
+        arriving = iter(download)  # from here on, also while the store is asked for its checksum
+        bodies: Iterator[memoryview] = chain.from_iterable(arrived.chunks for arrived in arriving)
         checksum = checksums_of(self.access, [item]).get(item)
         running = Running(checksum) if checksum else None
         name = self.artifact.uri.rpartition("/")[2]
@@ -161,10 +162,11 @@ class Fetch:
         def land(arrived: Arrived) -> None:
             files[arrived.part.item].put(arrived.part.start, arrived.chunks)
 
-        checks = Checks(self.access, objects)
         parts = begun(parts_of(objects, self.transfer.part_bytes))
         with self._download(objects, parts, landing=land) as download:
-            for arrived in download:
+            arriving = iter(download)  # from here on, also while the store is asked for its checksums
+            checks = Checks(self.access, objects)
+            for arrived in arriving:
                 item, file = arrived.part.item, files[arrived.part.item]
                 for chunk in arrived.chunks:
                     file.hash(chunk)

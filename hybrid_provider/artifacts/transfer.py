@@ -177,7 +177,11 @@ class Download:
         asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
 
     def __iter__(self) -> Iterator[Arrived]:
+        """Begin to read, and hand on what comes; once."""
         self._submit(min(_BATCHES_AT_FIRST, self._policy.parts_in_flight))
+        return self._in_order()
+
+    def _in_order(self) -> Iterator[Arrived]:
         while self._pending:
             batch = self._awaited(self._pending[0])
             self._pending.popleft()

@@ -28,7 +28,8 @@ class FaultProxy(ThreadingHTTPServer):
     and a byte more than asked for, ``flip`` is another byte in the middle, ``stall`` is silence after half of it
     until the proxy ends, ``crawl`` is a byte at a time.
 
-    A GET whose range begins as ``late_range`` waits until ``late`` is set.
+    A GET whose range begins as ``late_range`` waits until ``late`` is set. A HEAD that asks for a checksum waits
+    where ``late_checksums`` says so, until a range is asked for.
 
     ``requests`` counts those GETs, and ``listings`` those of them that list a prefix of S3.
     """
@@ -44,6 +45,8 @@ class FaultProxy(ThreadingHTTPServer):
         self.crawl_seconds = 0.1
         self.late_range = ""
         self.late = threading.Event()
+        self.late_checksums = False
+        self.reading = threading.Event()
         # S3's signature is over the host that was asked; fake-gcs-server wants its own.
         self.hides = False
         self.ending = threading.Event()
@@ -62,6 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # else each body waits 40 ms for the acknowledgment of its head
 
     def do_HEAD(self) -> None:
+        if self.server.late_checksums and self.headers["x-amz-checksum-mode"]:
+            self.server.reading.wait()
         self._forward(None)
 
     def do_GET(self) -> None:
@@ -70,6 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.server.requests += 1
         self.server.listings += "list-type=2" in self.path
+        if self.headers["Range"]:
+            self.server.reading.set()
         fault = self.server.faults.popleft() if self.server.faults else None
         if self.server.late_range and (self.headers["Range"] or "").startswith(self.server.late_range):
             self.server.late.wait()
@@ -151,6 +158,7 @@ def faulty(upstream: str, *faults: str) -> Iterator[FaultProxy]:
     finally:
         proxy.ending.set()
         proxy.late.set()
+        proxy.reading.set()
         proxy.shutdown()
         thread.join()
         proxy.server_close()

@@ -153,6 +153,18 @@ def test_a_flipped_bit_is_caught_by_the_checksum_of_the_store(bucket: Bucket, st
     assert sync(bucket.access, artifact, "digits", store, transfer=KEEPING).reused_bytes == 0
 
 
+@pytest.mark.parametrize("key", ["model.tar", "folder/"])
+def test_what_the_store_says_is_asked_for_while_the_bytes_come(bucket: Bucket, store, key):
+    name = f"meanwhile/{key}"
+    s3, body = bucket.access.client("s3"), os.urandom(300 << 10) if key.endswith("/") else packed(FILES, "w")
+    full = f"{name}weights.bin" if key.endswith("/") else name
+    s3.put_object(Bucket=bucket.name, Key=full, Body=body, ChecksumAlgorithm="CRC32")
+    with faulty(bucket.endpoint) as proxy:
+        proxy.late_checksums = True
+        result = sync(bucket.elsewhere(proxy.url), bucket.uri(name), "digits", store, transfer=KEEPING)
+    assert store.verify(result.release) == ()
+
+
 SMALLEST_PART = 5 << 20
 
 
