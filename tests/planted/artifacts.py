@@ -111,8 +111,8 @@ BUGS = (
     Bug(
         "silence is not reported",
         "artifacts/transfer.py",
-        "while not wait([future], _SECONDS_BETWEEN_LOOKS).done:",
-        "while not wait([future]).done:",
+        "if not wait([future], _SECONDS_BETWEEN_LOOKS).done:",
+        "if not wait([future]).done:",
         FAULTS,
     ),
     Bug(
@@ -297,6 +297,13 @@ BUGS = (
         "self._pending.popleft()\n            self._submit(1)",
         "self._pending.popleft()\n            self._submit(2)",
         ("tests/integration/test_sync_memory.py",),
+    ),
+    Bug(
+        "the checksum is awaited before a byte is asked for",
+        "artifacts/transfer.py",
+        "return self._in_order()",
+        "yield from self._in_order()",
+        RESUME,
     ),
     Bug("a full disk is not explained", "artifacts/folder.py", "    errno.ENOSPC:", "    9999:", FAULTS),
 )

@@ -27,6 +27,19 @@ class Bug:
     wrong: str
     suites: tuple[str, ...]
 
+    def planted(self) -> str:
+        """The module's source with the bug.
+
+        Raises:
+            CannotPlant: It is not there once.
+        """
+        source = (ROOT / "hybrid_provider" / self.module).read_text()
+        if source.count(self.right) != 1:
+            raise CannotPlant(
+                f"{self.what}: {self.module} holds {self.right!r} {source.count(self.right)} times; correct the bug"
+            )
+        return source.replace(self.right, self.wrong)
+
     def caught_by(self) -> list[str]:
         """The first test that fails with the bug, of each suite in which one does.
 
@@ -38,13 +51,7 @@ class Bug:
             for part in ("hybrid_provider", "tests"):
                 shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
             shutil.copy(ROOT / "pyproject.toml", copy)
-            module = copy / "hybrid_provider" / self.module
-            source = module.read_text()
-            if source.count(self.right) != 1:
-                raise CannotPlant(
-                    f"{self.what}: {self.module} holds {self.right!r} {source.count(self.right)} times; correct the bug"
-                )
-            module.write_text(source.replace(self.right, self.wrong))
+            (copy / "hybrid_provider" / self.module).write_text(self.planted())
             failed = [self._first_failure(suite, copy) for suite in self.suites]
         return [test for test in failed if test]
 
