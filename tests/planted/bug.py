@@ -31,7 +31,7 @@ class Bug:
         """The module's source with the bug.
 
         Raises:
-            CannotPlant: It is not there once.
+            CannotPlant: What it replaces is not there, or more than once.
         """
         source = (ROOT / "hybrid_provider" / self.module).read_text()
         if source.count(self.right) != 1:
